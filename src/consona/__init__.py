@@ -1,0 +1,1 @@
+"""Consona: the framework with which an application works with everything around it."""

@@ -1,0 +1,313 @@
+"""Every error that Consona raises, as one tree.
+
+    ConsonaError
+    ├── ConfigurationError          the program or its settings are wrong; nothing was tried
+    │   ├── AddressError            a URL that no adapter understands
+    │   ├── MissingExtra            the adapter's package is not installed
+    │   └── NotStarted              a part was used before start() or after stop()
+    ├── ValidationError             data does not fit its declared type; names every wrong field
+    ├── NotFound
+    ├── Conflict
+    ├── AuthenticationError         nobody knows who is asking
+    ├── PermissionDenied            somebody who may not
+    ├── RateLimited                 too many, too fast
+    ├── ConnectError                the other side could not be reached; nothing was sent
+    ├── DeadlineExceeded            the time for the call is over
+    ├── CircuitOpen                 the dependency failed too often; it was not tried
+    ├── BulkheadFull                too many calls are under way and waiting
+    ├── APIError                    an HTTP answer with status 400 or above
+    ├── QueryError                  a database refused or lost a statement
+    │   ├── CommitUnknown           nobody can tell whether the commit happened
+    │   └── TransactionOpen         a write that would wait for its own task's transaction
+    ├── MigrationError
+    ├── DeliveryError               a message was not delivered or not acknowledged
+    └── PipelineError
+
+Each error carries a stable `code`, a `hint` that says what to do, a `context` of names, sizes and
+counts (never a secret), whether it is `retryable`, after how many seconds (`retry_after`), and the
+HTTP `status` that a server answers with. The original error is its `__cause__`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+__all__ = [
+    "APIError",
+    "AddressError",
+    "AuthenticationError",
+    "BulkheadFull",
+    "CircuitOpen",
+    "CommitUnknown",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectError",
+    "ConsonaError",
+    "DeadlineExceeded",
+    "DeliveryError",
+    "FieldProblem",
+    "MigrationError",
+    "MissingExtra",
+    "NotFound",
+    "NotStarted",
+    "PermissionDenied",
+    "PipelineError",
+    "QueryError",
+    "RateLimited",
+    "TransactionOpen",
+    "ValidationError",
+]
+
+
+class ConsonaError(Exception):
+    """The root of the tree: catch it to catch everything that Consona raises on purpose.
+
+    Args:
+        message: What was wrong, and where, in one sentence.
+        hint: What to do about it; the class has a general one.
+        retryable: Whether the same call may work later; the class has a default.
+        retry_after: Seconds to wait before that, where the other side said so.
+        context: Names, sizes and counts that help to find the cause. Never a secret.
+
+    Example:
+        >>> error = NotFound("There is no post 7.", post=7)
+        >>> error.code, error.status, error.context
+        ('not_found', 404, {'post': 7})
+    """
+
+    code: ClassVar[str] = "consona"
+    status: int = 500
+    hint: str = ""
+    retryable: bool = False
+    retry_after: float | None = None
+    context: dict[str, Any]
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        **context: Any,
+    ) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+        if retryable is not None:
+            self.retryable = retryable
+        if retry_after is not None:
+            self.retry_after = retry_after
+        self.context = context
+
+    @property
+    def message(self) -> str:
+        """What was wrong, without the hint."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        text = self.message or type(self).__name__
+        return f"{text} {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with `args` alone, which fails for subclasses that ask for more.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: type[ConsonaError], args: tuple[Any, ...], state: dict[str, Any]) -> ConsonaError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(ConsonaError):
+    """The program or its settings are wrong; nothing was tried."""
+
+    code = "configuration"
+
+
+class AddressError(ConfigurationError):
+    """A URL that no adapter understands."""
+
+    code = "configuration.address"
+
+
+class MissingExtra(ConfigurationError):
+    """The adapter's package is not installed."""
+
+    code = "configuration.missing_extra"
+
+
+class NotStarted(ConfigurationError):
+    """A part was used before `start()` or after `stop()`."""
+
+    code = "configuration.not_started"
+    hint = "Use it inside `async with part:`, or call `await part.start()` first."
+
+
+class FieldProblem(NamedTuple):
+    """One wrong field: where it is, and what is wrong with it."""
+
+    path: str
+    """The place in dotted form: `body.items[2].price`, `query.limit`."""
+    message: str
+    """What was expected, and what was found instead (a type or a size, never a secret)."""
+
+
+class ValidationError(ConsonaError):
+    """Data does not fit its declared type. `fields` names everything that is wrong, not the first only.
+
+    Example:
+        >>> ValidationError("The order is not valid.", fields=[FieldProblem("body.total", "expected a number")]).fields
+        (FieldProblem(path='body.total', message='expected a number'),)
+    """
+
+    code = "validation"
+    status = 422
+    fields: tuple[FieldProblem, ...]
+
+    def __init__(self, message: str = "", *, fields: Any = (), **details: Any) -> None:
+        super().__init__(message, **details)
+        self.fields = tuple(FieldProblem(*field) for field in fields)
+
+
+class NotFound(ConsonaError):
+    """What was asked for does not exist."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(ConsonaError):
+    """The request does not fit the present state: it exists already, or was changed meanwhile."""
+
+    code = "conflict"
+    status = 409
+
+
+class AuthenticationError(ConsonaError):
+    """Nobody knows who is asking: no proof of identity, or a wrong one."""
+
+    code = "authentication"
+    status = 401
+
+
+class PermissionDenied(ConsonaError):
+    """It is known who is asking, and they may not."""
+
+    code = "permission_denied"
+    status = 403
+
+
+class RateLimited(ConsonaError):
+    """Too many calls in too short a time; `retry_after` says in how many seconds one is free."""
+
+    code = "rate_limited"
+    status = 429
+    retryable = True
+
+
+class ConnectError(ConsonaError):
+    """The other side could not be reached; no byte of the call was sent, so it is safe to try again."""
+
+    code = "connect"
+    status = 503
+    retryable = True
+    hint = "Check that the address is right and that the server runs."
+
+
+class DeadlineExceeded(ConsonaError):
+    """The time for the call is over. Whether the other side did the work is not known."""
+
+    code = "deadline_exceeded"
+    status = 504
+    hint = "Give the call more time (`timeout=`), or find out what is slow in the trace."
+
+
+class CircuitOpen(ConsonaError):
+    """The dependency failed too often, so it was not tried; `retry_after` says when it will be."""
+
+    code = "circuit_open"
+    status = 503
+    hint = "The dependency is failing: look at its errors. It is tried again by itself after a while."
+
+
+class BulkheadFull(ConsonaError):
+    """So many calls are under way, and so many wait, that this one was refused at once."""
+
+    code = "bulkhead_full"
+    status = 503
+    retryable = True
+    hint = "Send less at once, or raise the bulkhead's `limit` or `queue`."
+
+
+class APIError(ConsonaError):
+    """An HTTP answer that says that the request failed.
+
+    Attributes:
+        status: The answer's status, 400 to 599. (A server whose handler lets this error through
+            answers 502: the fault is behind it, not with its client.)
+        response: The whole answer (a `consona.rest.client.Response`), or None after pickling.
+        problem: The members of an `application/problem+json` body (RFC 9457); empty where there was none.
+    """
+
+    code = "api"
+    response: Any
+    problem: dict[str, Any]
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int,
+        response: Any = None,
+        problem: dict[str, Any] | None = None,
+        **details: Any,
+    ) -> None:
+        super().__init__(message, **details)
+        self.status = status
+        self.response = response
+        self.problem = problem or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An answer holds on to its connection, which cannot leave the process.
+        return _rebuild, (type(self), self.args, {**self.__dict__, "response": None})
+
+
+class QueryError(ConsonaError):
+    """A database refused a statement, or lost it."""
+
+    code = "query"
+
+
+class CommitUnknown(QueryError):
+    """The connection broke during COMMIT: it may have happened or not. Never retried by itself."""
+
+    code = "query.commit_unknown"
+    hint = "Read the data again to see whether the change is there before you repeat it."
+
+
+class TransactionOpen(QueryError):
+    """A write beside the same task's open transaction would wait for itself for ever."""
+
+    code = "query.transaction_open"
+    hint = "Pass the open transaction: `tx=tx`."
+
+
+class MigrationError(ConsonaError):
+    """A migration failed, was edited after it ran, or is missing."""
+
+    code = "migration"
+
+
+class DeliveryError(ConsonaError):
+    """A message was not delivered, or its receipt could not be confirmed."""
+
+    code = "delivery"
+
+
+class PipelineError(ConsonaError):
+    """A pipeline run stopped."""
+
+    code = "pipeline"
