@@ -104,8 +104,7 @@ class Address:
 
     def _unsplit(self, password: str) -> str:
         user = quote(self.username, safe="")
-        secret = password if password == "***" else quote(password, safe="")
-        credentials = f"{user}:{secret}@" if password else f"{user}@" if user else ""
+        credentials = f"{user}:{quote(password, safe='*')}@" if password else f"{user}@" if user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = f":{self.port}" if self.port is not None else ""
         path = f"/{quote(self.path)}" if self.path else ""
