@@ -121,6 +121,8 @@ class Part(ABC):
             if not self._users:
                 await self._open()
                 self._pid = os.getpid()
+                # What the dashboard shows beside the figures; bound late, so that an observer can be shared.
+                self.observer.detail, self.observer.check = self.detail, self.check
                 observers[id(self.observer)] = self.observer
             self._users += 1
 

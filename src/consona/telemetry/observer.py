@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import Token
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -240,6 +240,9 @@ class Observer:
         self.clock = clock
         self.wall = wall
         self.log = logging.getLogger(f"consona.{kind}")
+        self.detail: Callable[[], dict[str, Any]] = dict
+        """What only the part knows (`Part.detail`), and `check` how it does (`Part.check`); set when it starts."""
+        self.check: Callable[[], Awaitable[Any]] | None = None
         self._series: dict[tuple[str, str], Series] = {}
         self._max_series = max_series
         self._finished: deque[tuple[float, Operation, int]] = deque(maxlen=history)
