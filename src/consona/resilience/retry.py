@@ -1,0 +1,125 @@
+"""Try again, after a while, and not too often.
+
+Retries help one caller and harm a server that is already dying: with three tries each, its load
+triples when it can least bear it. So each key has a budget: retries may add at most a fifth to the
+calls. When the budget is used up, the error is raised at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from consona.errors import ConfigurationError
+
+__all__ = ["Retry", "RetryBudget"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often, and after how long, a failed operation is tried again.
+
+    The wait before try *n*, in seconds, is drawn evenly from `[0, min(max_wait, backoff * 2**(n - 1))]`
+    ("full jitter"), unless the error itself says when (`retry_after`). A wait that would pass the
+    deadline is not begun; without a deadline, nor is a `retry_after` longer than `max_wait`: then the
+    last error is raised at once.
+
+    Args:
+        attempts: Tries in all, the first one included.
+        backoff: Seconds; the unit of the waits.
+        max_wait: Seconds that no drawn wait exceeds.
+        budget: Retries may be at most this share of the calls (0.2 is 20 % more load), for each key;
+            None sets no bound.
+        reserve: Retries that are free before the share counts, so that a program with few calls can
+            retry too. Once used, they come back within a minute.
+        retry_if: Which errors are worth a retry; by default those with `error.retryable`.
+
+    Raises:
+        ConfigurationError: `attempts` is below 1, or a time is negative.
+
+    Example:
+        >>> Retry(attempts=4, backoff=0.5).ceiling(3)
+        2.0
+
+    Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015; budgets as in
+    Finagle's RetryBudget and "Handling Overload", Site Reliability Engineering, 2016.
+    """
+
+    attempts: int = 3
+    backoff: float = 0.1
+    max_wait: float = 30.0
+    budget: float | None = 0.2
+    reserve: int = 10
+    retry_if: Callable[[BaseException], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ConfigurationError(f"Retry(attempts={self.attempts}): there is at least one try, the first.")
+        for name in ("backoff", "max_wait", "reserve"):
+            if not getattr(self, name) >= 0:
+                raise ConfigurationError(f"Retry({name}={getattr(self, name)}): it cannot be negative.")
+        if self.budget is not None and not self.budget >= 0:
+            raise ConfigurationError(f"Retry(budget={self.budget}): a share of the calls, such as 0.2, or None.")
+
+    def ceiling(self, attempt: int) -> float:
+        """The longest wait before try number `attempt` (2 is the first retry), in seconds."""
+        return min(self.max_wait, self.backoff * 2.0 ** min(attempt - 1, 62))
+
+    def wait(self, attempt: int, error: BaseException, *, rng: Callable[[], float]) -> float:
+        """The seconds to wait before try number `attempt`, after `error`."""
+        told = getattr(error, "retry_after", None)
+        return max(0.0, float(told)) if told is not None else rng() * self.ceiling(attempt)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """What the error says of itself."""
+    return bool(getattr(error, "retryable", False))
+
+
+class RetryBudget:
+    """A token bucket: each retry takes one token, each call brings a share of one.
+
+    It starts with `reserve` tokens, which the first calls pay back, so that the retries of any stretch
+    of calls from the start are at most `max(reserve, share * calls)`, plus `reserve` for each minute
+    (with which a program of few calls gets its reserve again). It holds at most ten times its reserve.
+
+    The calls are only counted here; what they bring is worked out when a retry asks.
+    """
+
+    __slots__ = ("_counted", "_debt", "_since", "_tokens", "calls", "refused", "reserve", "retries", "share")
+
+    def __init__(self, *, share: float, reserve: int, now: float) -> None:
+        self.share = share
+        self.reserve = reserve
+        self.calls = 0
+        self.retries = 0
+        self.refused = 0
+        self._counted = 0
+        self._tokens = float(reserve)
+        self._debt = float(reserve)
+        self._since = now
+
+    def withdraw(self, now: float) -> bool:
+        """Take a token for one retry; False if there is none."""
+        self._settle(now)
+        if self._tokens < 1:
+            self.refused += 1
+            return False
+        self._tokens -= 1
+        self.retries += 1
+        return True
+
+    def _settle(self, now: float) -> None:
+        earned = self.share * (self.calls - self._counted)
+        self._counted = self.calls
+        paid = min(earned, self._debt)
+        self._debt -= paid
+        trickle = self.reserve / 60 * max(0.0, now - self._since)
+        self._since = now
+        self._tokens = min(10.0 * max(1, self.reserve), self._tokens + earned - paid + trickle)
+
+    def state(self, now: float) -> dict[str, Any]:
+        """What is left, as plain values."""
+        self._settle(now)
+        return {"tokens": round(self._tokens, 2), "retries": self.retries, "refused": self.refused}
