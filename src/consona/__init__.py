@@ -1,1 +1,98 @@
-"""Consona: the framework with which an application works with everything around it."""
+"""Consona: the framework with which an application works with everything around it.
+
+The public names of all parts, each loaded when it is first used: `import consona` loads nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from consona.address import Address
+    from consona.errors import (
+        AddressError,
+        APIError,
+        AuthenticationError,
+        BulkheadFull,
+        CircuitOpen,
+        CommitUnknown,
+        ConfigurationError,
+        Conflict,
+        ConnectError,
+        ConsonaError,
+        DeadlineExceeded,
+        DeliveryError,
+        FieldProblem,
+        MigrationError,
+        MissingExtra,
+        NotFound,
+        NotStarted,
+        PermissionDenied,
+        PipelineError,
+        QueryError,
+        RateLimited,
+        TransactionOpen,
+        ValidationError,
+    )
+    from consona.part import Health, Part, Status
+
+    __version__: str
+
+__all__ = [
+    "APIError",
+    "Address",
+    "AddressError",
+    "AuthenticationError",
+    "BulkheadFull",
+    "CircuitOpen",
+    "CommitUnknown",
+    "ConfigurationError",
+    "Conflict",
+    "ConnectError",
+    "ConsonaError",
+    "DeadlineExceeded",
+    "DeliveryError",
+    "FieldProblem",
+    "Health",
+    "MigrationError",
+    "MissingExtra",
+    "NotFound",
+    "NotStarted",
+    "Part",
+    "PermissionDenied",
+    "PipelineError",
+    "QueryError",
+    "RateLimited",
+    "Status",
+    "TransactionOpen",
+    "ValidationError",
+    "__version__",
+]
+
+# The same names as above, by the module that has them. A test holds the two lists equal.
+_NAMES: Final[dict[str, str]] = {
+    "consona.address": "Address",
+    "consona.errors": (
+        "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown ConfigurationError"
+        " Conflict ConnectError ConsonaError DeadlineExceeded DeliveryError FieldProblem MigrationError MissingExtra"
+        " NotFound NotStarted PermissionDenied PipelineError QueryError RateLimited TransactionOpen ValidationError"
+    ),
+    "consona.part": "Health Part Status",
+}
+_HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = importlib.import_module("importlib.metadata").version("consona")
+    elif name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module 'consona' has no attribute {name!r}")
+    globals()[name] = value  # the next use finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
