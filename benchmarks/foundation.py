@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.table import Row, markdown
+
 from consona.telemetry.observer import Observer
 from consona.telemetry.trace import Sampler, Tracer
 
