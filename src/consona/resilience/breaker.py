@@ -28,12 +28,13 @@ _SLICES = 10
 def speaks_against(error: BaseException) -> bool:
     """Whether the error says that the dependency is in trouble, rather than that the call was wrong.
 
-    Errors that are worth a retry, timeouts and broken connections do; a cancellation never does.
+    Errors that are worth a retry, timeouts, broken connections and open circuits further down do; a
+    cancellation never does.
     """
     if isinstance(error, asyncio.CancelledError):
         return False
     return bool(getattr(error, "retryable", False)) or isinstance(
-        error, (DeadlineExceeded, TimeoutError, ConnectionError)
+        error, (DeadlineExceeded, CircuitOpen, TimeoutError, ConnectionError)
     )
 
 
@@ -146,6 +147,13 @@ class Circuit:
         self._out += 1
         return self.round
 
+    def admit_or_raise(self, name: str, key: str, now: float) -> int:
+        """`admit`, with `CircuitOpen` where it refuses."""
+        round_ = self.admit(now)
+        if round_ < 0:
+            raise circuit_open(name, key, self.refuses(now) or 0.0)
+        return round_
+
     def succeeded(self, round_: int, now: float) -> None:
         if round_ != self.round:
             return
@@ -235,7 +243,7 @@ class BoundBreaker:
         self.settings = settings
         self.name = name
         self._clock = clock
-        self._circuits: Keyed[Circuit] = Keyed(lambda: Circuit(settings), max_keys=max_keys)
+        self._circuits: Keyed[Circuit] = Keyed(lambda _: Circuit(settings), max_keys=max_keys)
 
     @asynccontextmanager
     async def guard(self, key: str = "") -> AsyncIterator[None]:
@@ -245,10 +253,7 @@ class BoundBreaker:
             CircuitOpen: The body was not begun.
         """
         circuit = self._circuits.get(key)
-        now = self._clock()
-        round_ = circuit.admit(now)
-        if round_ < 0:
-            raise circuit_open(self.name, key, circuit.refuses(now) or 0.0)
+        round_ = circuit.admit_or_raise(self.name, key, self._clock())
         try:
             yield
         except Exception as error:

@@ -124,7 +124,7 @@ class BoundBulkhead:
         self.settings = settings
         self.name = name
         self._compartments: Keyed[Compartment] = Keyed(
-            lambda: Compartment(settings), max_keys=max_keys, busy=lambda compartment: compartment.busy
+            lambda _: Compartment(settings), max_keys=max_keys, busy=lambda compartment: compartment.busy
         )
 
     @asynccontextmanager

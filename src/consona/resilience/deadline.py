@@ -21,11 +21,10 @@ import math
 import re
 import time
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 from consona.errors import ConfigurationError, DeadlineExceeded
 
@@ -69,10 +68,6 @@ class Deadline:
             return False
         return task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError)
 
-    def ours_alone(self) -> bool:
-        """Whether the task is being cancelled, and by this deadline only (asked before `finish`)."""
-        return self.cut and self._task is not None and self._task.cancelling() <= self._cancelling + 1
-
 
 class Watch:
     """All deadlines of one event loop and clock, on one timer.
@@ -82,7 +77,7 @@ class Watch:
     deadlines that are still there move to a heap; each moves once, so the cost stays logarithmic.
     """
 
-    __slots__ = ("_armed", "_clock", "_heap", "_loop", "_timer", "_young")
+    __slots__ = ("_armed", "_clock", "_context", "_heap", "_loop", "_timer", "_young")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
         self._loop = loop
@@ -91,6 +86,8 @@ class Watch:
         self._heap: list[tuple[float, int, Deadline]] = []
         self._armed = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        # The timer outlives the call that set it, and must not keep that call's variables alive.
+        self._context = Context()
 
     def add(self, deadline: Deadline, task: asyncio.Task[Any]) -> None:
         deadline._task = task
@@ -107,7 +104,7 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
         self._armed = at
-        self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._fire)
+        self._timer = self._loop.call_later(max(0.0, at - self._clock()), self._fire, context=self._context)
 
     def _fire(self) -> None:
         for deadline in self._young:
@@ -124,21 +121,20 @@ class Watch:
             self._arm(self._heap[0][0])
 
 
-_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Callable[[], float], Watch]] = WeakKeyDictionary()
+_watches: dict[asyncio.AbstractEventLoop, dict[Callable[[], float], Watch]] = {}
 
 
 def watch_of(loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> Watch:
     """The watch of this loop for deadlines by this clock."""
-    by_clock = _watches.setdefault(loop, {})
+    by_clock = _watches.get(loop)
+    if by_clock is None:
+        for closed in [other for other in list(_watches) if other.is_closed()]:
+            _watches.pop(closed, None)
+        by_clock = _watches[loop] = {}
     watch = by_clock.get(clock)
     if watch is None:
         watch = by_clock[clock] = Watch(loop, clock)
     return watch
-
-
-def current() -> Deadline | None:
-    """The deadline of the work under way, or None."""
-    return _current.get()
 
 
 def shorter(seconds: float | None, clock: Callable[[], float]) -> Deadline | None:
@@ -208,6 +204,11 @@ class Within:
         watch_of(asyncio.get_running_loop(), self._clock).remove(self._deadline)
         if self._deadline.finish(error):
             raise DeadlineExceeded(f"Not done within {self._seconds:g} s.", timeout=self._seconds) from error
+
+
+def exceeded(name: str, key: str, how: str) -> DeadlineExceeded:
+    of = f" for {key}" if key else ""
+    return DeadlineExceeded(f"{name}: the time of the call{of} was over {how}.", name=name, key=key)
 
 
 def remaining() -> float | None:

@@ -25,7 +25,7 @@ class Keyed(Generic[S]):
 
     __slots__ = ("_busy", "_make", "_states", "max_keys")
 
-    def __init__(self, make: Callable[[], S], *, max_keys: int, busy: Callable[[S], bool] | None = None) -> None:
+    def __init__(self, make: Callable[[str], S], *, max_keys: int, busy: Callable[[S], bool] | None = None) -> None:
         self._make = make
         self._busy = busy
         self._states: OrderedDict[str, S] = OrderedDict()
@@ -35,7 +35,7 @@ class Keyed(Generic[S]):
         """The state of `key`, made if it is new."""
         state = self._states.get(key)
         if state is None:
-            state = self._states[key] = self._make()
+            state = self._states[key] = self._make(key)
             if len(self._states) > self.max_keys:
                 self._forget(key)
         else:

@@ -25,27 +25,29 @@ import asyncio
 import inspect
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import update_wrapper
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from consona.errors import ConfigurationError, DeadlineExceeded
+from consona.errors import ConfigurationError
 from consona.resilience import deadline as deadlines
-from consona.resilience.breaker import Breaker, Circuit, circuit_open
-from consona.resilience.bulkhead import Bulkhead, Compartment
-from consona.resilience.deadline import Deadline, Watch, shorter, watch_of
+from consona.resilience.attempts import Attempt, Attempts
+from consona.resilience.breaker import Breaker
+from consona.resilience.bulkhead import Bulkhead
+from consona.resilience.deadline import Deadline, Watch, exceeded, shorter, watch_of
 from consona.resilience.keyed import MAX_KEYS, Keyed
+from consona.resilience.lane import MUST_WAIT, Lane
 from consona.resilience.rate import BoundRateLimit, RateLimit, Turns
-from consona.resilience.retry import Retry, RetryBudget, is_retryable
+from consona.resilience.retry import Retry
 
-__all__ = ["Policy", "Runner"]
+__all__ = ["Policy", "PolicyFunction", "Runner"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
-
-_FAIR_TIME_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,30 +104,22 @@ class Policy:
         """
         return Runner(self, name, clock=clock, rng=rng, sleep=sleep, turns=turns, max_keys=max_keys)
 
+    def attempts(self, name: str = "attempts") -> AsyncIterator[Attempt]:
+        """The loop form without a memory, for `timeout` and `retry` alone.
+
+        Raises:
+            ConfigurationError: The policy has a part that remembers from one call to the next.
+        """
+        if self.breaker or self.rate or self.bulkhead:
+            raise ConfigurationError(
+                "A breaker, a rate and a bulkhead remember from one call to the next.",
+                hint='Bind the policy once, `runner = policy.bind("name")`, and use `runner.attempts()`.',
+            )
+        return self.bind(name).attempts()
+
     def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> PolicyFunction[P, T]:
         """Decorate a coroutine function. The memory is the function's: `function.runner`, `function.policy_state()`."""
         return self.bind(getattr(function, "__qualname__", repr(function)))(function)
-
-
-class Lane:
-    """The memory of one key."""
-
-    __slots__ = ("budget", "calls", "circuit", "compartment", "failed", "timeouts")
-
-    def __init__(self, policy: Policy, now: float) -> None:
-        retry = policy.retry
-        self.calls = self.failed = self.timeouts = 0
-        self.circuit = Circuit(policy.breaker) if policy.breaker else None
-        self.compartment = Compartment(policy.bulkhead) if policy.bulkhead else None
-        self.budget = (
-            RetryBudget(share=retry.budget, reserve=retry.reserve, now=now)
-            if retry is not None and retry.budget is not None
-            else None
-        )
-
-    @property
-    def busy(self) -> bool:
-        return self.compartment is not None and self.compartment.busy
 
 
 class Runner:
@@ -147,12 +141,10 @@ class Runner:
         self._clock = clock
         self._rng = rng
         self._sleep = sleep
-        self._retry = policy.retry or Retry(attempts=1)
         self._rate: BoundRateLimit | None = (
             policy.rate.bind(name, clock=clock, sleep=sleep, shared=turns) if policy.rate else None
         )
-        self._gated = policy.breaker is not None or policy.rate is not None or policy.bulkhead is not None
-        self._lanes: Keyed[Lane] = Keyed(lambda: Lane(policy, clock()), max_keys=max_keys, busy=lambda lane: lane.busy)
+        self._lanes: Keyed[Lane] = Keyed(self._new_lane, max_keys=max_keys, busy=lambda lane: lane.busy)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch: Watch | None = None
 
@@ -181,17 +173,22 @@ class Runner:
         lane = self._lanes.get(key)
         deadline = shorter(self.policy.timeout, self._clock)
         if deadline is None:
-            return await self._tries(call, lane, key, None, retry_if)
-        watch, task = self._watching()
+            return await self._tries(call, lane, None, retry_if)
         if deadline.at <= self._clock():
-            raise self._exceeded(key, "before it began")
+            raise exceeded(self.name, key, "before it began")
+        loop = asyncio.get_running_loop()
+        watch = self._watch if loop is self._loop else None
+        if watch is None:
+            self._loop, self._watch = loop, (watch := watch_of(loop, self._clock))
+        task = asyncio.current_task()
+        assert task is not None, "async code runs in a task"
         token = deadlines._current.set(deadline)
         watch.add(deadline, task)
         try:
-            return await self._tries(call, lane, key, deadline, retry_if)
+            return await self._tries(call, lane, deadline, retry_if)
         except asyncio.CancelledError as error:
             if deadline.finish(error):
-                raise self._exceeded(key, "and was interrupted") from error
+                raise exceeded(self.name, key, "and was interrupted") from error
             raise
         finally:
             watch.remove(deadline)
@@ -202,113 +199,47 @@ class Runner:
         self,
         call: Callable[[], Awaitable[T]],
         lane: Lane,
-        key: str,
         deadline: Deadline | None,
         retry_if: Callable[[BaseException], bool] | None,
     ) -> T:
         lane.calls += 1
         number = 1
         while True:
-            round_ = await self._enter(lane, key) if self._gated else 0
+            round_ = lane.enter_now() if lane.gated else 0
+            if round_ == MUST_WAIT:
+                round_ = await lane.enter()
             began = self._clock()
             try:
                 result = await call()
             except Exception as error:
-                self._failed(lane, round_, error)
-                wait = self._wait(lane, number, error, deadline, retry_if)
+                lane.raised(round_, error, began)
+                number += 1
+                wait = lane.wait_before(number, error, deadline, retry_if)
                 if wait is None:
                     raise
             except BaseException:
-                self._cut(lane, round_, began, deadline)
+                lane.interrupted(round_, began, deadline)
                 raise
             else:
-                if lane.circuit is not None:
-                    lane.circuit.succeeded(round_, self._clock())
+                lane.succeeded(round_)
                 return result
-            finally:
-                if lane.compartment is not None:
-                    lane.compartment.leave()
             if wait > 0:
                 await self._sleep(wait)
-            number += 1
 
-    async def _enter(self, lane: Lane, key: str) -> int:
-        """Pass the gates, in order; returns the circuit's round, with a place in the bulkhead taken."""
-        circuit, compartment = lane.circuit, lane.compartment
-        if circuit is not None and (left := circuit.refuses(self._clock())) is not None:
-            raise circuit_open(self.name, key, left)
-        if compartment is not None and not compartment.enter():
-            await compartment.wait(self.name, key)
-        try:
-            if self._rate is not None:
-                await self._rate.acquire(key)
-            if circuit is None:
-                return 0
-            round_ = circuit.admit(self._clock())
-            if round_ < 0:
-                raise circuit_open(self.name, key, circuit.refuses(self._clock()) or 0.0)
-            return round_
-        except BaseException:
-            if compartment is not None:
-                compartment.leave()
-            raise
+    def attempts(
+        self, *, key: str = "", retry_if: Callable[[BaseException], bool] | None = None
+    ) -> AsyncIterator[Attempt]:
+        """The loop form of `run`: `async for attempt in runner.attempts(): async with attempt: ...`"""
+        return Attempts(
+            self._lanes.get(key),
+            shorter(self.policy.timeout, self._clock),
+            sleep=self._sleep,
+            clock=self._clock,
+            retry_if=retry_if,
+        )
 
-    def _failed(self, lane: Lane, round_: int, error: Exception) -> None:
-        lane.failed += 1
-        circuit = lane.circuit
-        if circuit is None:
-            return
-        if circuit.settings.counts(error):
-            circuit.failed(round_, self._clock())
-        else:
-            circuit.succeeded(round_, self._clock())
-
-    def _cut(self, lane: Lane, round_: int, began: float, deadline: Deadline | None) -> None:
-        """The call was interrupted. That speaks against the dependency if it had its time."""
-        circuit = lane.circuit
-        timed_out = deadline is not None and deadline.ours_alone()
-        lane.timeouts += timed_out
-        if circuit is None:
-            return
-        lasted = self._clock() - began
-        fair = min(_FAIR_TIME_S, self.policy.timeout or _FAIR_TIME_S) * 0.9
-        if timed_out and lasted >= fair and circuit.settings.counts(DeadlineExceeded()):
-            circuit.failed(round_, self._clock())
-        else:
-            circuit.cancelled(round_)
-
-    def _wait(
-        self,
-        lane: Lane,
-        number: int,
-        error: Exception,
-        deadline: Deadline | None,
-        retry_if: Callable[[BaseException], bool] | None,
-    ) -> float | None:
-        """The seconds until the next try, or None if there is to be none."""
-        retry = self._retry
-        if number >= retry.attempts or not (retry_if or retry.retry_if or is_retryable)(error):
-            return None
-        wait = retry.wait(number + 1, error, rng=self._rng)
-        if wait > retry.max_wait if deadline is None else wait >= deadline.remaining():
-            return None
-        if lane.budget is not None:
-            lane.budget.calls = lane.calls
-            if not lane.budget.withdraw(self._clock()):
-                return None
-        return wait
-
-    def _watching(self) -> tuple[Watch, asyncio.Task[Any]]:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop or self._watch is None:
-            self._loop, self._watch = loop, watch_of(loop, self._clock)
-        task = asyncio.current_task()
-        assert task is not None, "async code runs in a task"
-        return self._watch, task
-
-    def _exceeded(self, key: str, how: str) -> DeadlineExceeded:
-        of = f" for {key}" if key else ""
-        return DeadlineExceeded(f"{self.name}: the time of the call{of} was over {how}.", name=self.name, key=key)
+    def _new_lane(self, key: str) -> Lane:
+        return Lane(self.name, key, self.policy, rate=self._rate, clock=self._clock, rng=self._rng)
 
     def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> PolicyFunction[P, T]:
         """Decorate a coroutine function; several may share one runner.
@@ -333,28 +264,25 @@ class Runner:
         """How it stands, as plain values: for the `limit` keys used last."""
         now = self._clock()
         state: dict[str, Any] = {"name": self.name, "timeout": self.policy.timeout, "keys_total": len(self._lanes)}
-        state["keys"] = {key: self._show(lane, now) for key, lane in self._lanes.latest(limit)}
+        state["keys"] = {key: lane.show(now) for key, lane in self._lanes.latest(limit)}
         if self._rate is not None:
             state["rate"] = self._rate.state(limit=limit)
         return state
 
-    def _show(self, lane: Lane, now: float) -> dict[str, Any]:
-        shown: dict[str, Any] = {"calls": lane.calls, "failed": lane.failed, "timeouts": lane.timeouts}
-        if lane.budget is not None:
-            lane.budget.calls = lane.calls
-            shown["retry"] = lane.budget.state(now)
-        if lane.circuit is not None:
-            shown["breaker"] = lane.circuit.show(now)
-        if lane.compartment is not None:
-            shown["bulkhead"] = lane.compartment.show()
-        return shown
-
 
 class PolicyFunction(Protocol[P, R_co]):
-    """A coroutine function under a policy."""
+    """A coroutine function or method under a policy."""
 
     runner: Runner
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
 
-    def policy_state(self, *, limit: int = 20) -> dict[str, Any]: ...
+    def policy_state(self, *, limit: int = 20) -> dict[str, Any]:
+        """`Runner.state` of its runner."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any], /) -> Self: ...
+    @overload
+    def __get__(
+        self: PolicyFunction[Concatenate[S, Q], R_co], instance: S, owner: type[Any] | None = None, /
+    ) -> Callable[Q, Coroutine[Any, Any, R_co]]: ...

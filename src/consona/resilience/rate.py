@@ -177,6 +177,10 @@ class BoundRateLimit:
         self.refused = 0
         self._sleep = sleep
 
+    def acquire_now(self, key: str = "") -> bool:
+        """Take a turn if one is free now; False (and nothing taken) if not, or if only a shared store knows."""
+        return self.shared is None and self.turns.take(key, max_wait=0.0) <= 0.0
+
     async def acquire(self, key: str = "") -> None:
         """Wait for the next turn, within `max_wait` and the deadline of the work under way.
 

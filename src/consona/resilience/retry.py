@@ -84,15 +84,14 @@ class RetryBudget:
     of calls from the start are at most `max(reserve, share * calls)`, plus `reserve` for each minute
     (with which a program of few calls gets its reserve again). It holds at most ten times its reserve.
 
-    The calls are only counted here; what they bring is worked out when a retry asks.
+    What the calls bring is worked out when a retry asks, so that a call that succeeds pays nothing for it.
     """
 
-    __slots__ = ("_counted", "_debt", "_since", "_tokens", "calls", "refused", "reserve", "retries", "share")
+    __slots__ = ("_counted", "_debt", "_since", "_tokens", "refused", "reserve", "retries", "share")
 
     def __init__(self, *, share: float, reserve: int, now: float) -> None:
         self.share = share
         self.reserve = reserve
-        self.calls = 0
         self.retries = 0
         self.refused = 0
         self._counted = 0
@@ -100,9 +99,14 @@ class RetryBudget:
         self._debt = float(reserve)
         self._since = now
 
-    def withdraw(self, now: float) -> bool:
-        """Take a token for one retry; False if there is none."""
-        self._settle(now)
+    @classmethod
+    def of(cls, retry: Retry, *, now: float) -> RetryBudget | None:
+        """The budget that `retry` asks for."""
+        return None if retry.budget is None else cls(share=retry.budget, reserve=retry.reserve, now=now)
+
+    def withdraw(self, calls: int, now: float) -> bool:
+        """Take a token for one retry, after `calls` calls in all; False if there is none."""
+        self._settle(calls, now)
         if self._tokens < 1:
             self.refused += 1
             return False
@@ -110,16 +114,16 @@ class RetryBudget:
         self.retries += 1
         return True
 
-    def _settle(self, now: float) -> None:
-        earned = self.share * (self.calls - self._counted)
-        self._counted = self.calls
+    def _settle(self, calls: int, now: float) -> None:
+        earned = self.share * (calls - self._counted)
+        self._counted = calls
         paid = min(earned, self._debt)
         self._debt -= paid
         trickle = self.reserve / 60 * max(0.0, now - self._since)
         self._since = now
         self._tokens = min(10.0 * max(1, self.reserve), self._tokens + earned - paid + trickle)
 
-    def state(self, now: float) -> dict[str, Any]:
+    def show(self, calls: int, now: float) -> dict[str, Any]:
         """What is left, as plain values."""
-        self._settle(now)
+        self._settle(calls, now)
         return {"tokens": round(self._tokens, 2), "retries": self.retries, "refused": self.refused}
