@@ -10,6 +10,8 @@ else
 BIN := $(VENV)/bin
 endif
 
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
 # `make test check` runs the tests once, with coverage; `make test` alone runs them without, which is faster.
 ifneq ($(filter check,$(MAKECMDGOALS)),)
 COVERAGE := --cov --cov-report=term
@@ -26,11 +28,14 @@ help: ## List the targets.
 
 $(VENV)/pyvenv.cfg:
 	@python="$$(scripts/find-python $(PYTHON))" && echo "Making $(VENV) with $$python" && "$$python" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
 
-$(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
+$(VENV)/.installed-pip: constraints.txt | $(VENV)/pyvenv.cfg
+	@$(PIP) --upgrade pip
+	@touch $@
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt $(VENV)/.installed-pip
 	@echo "Installing Consona for: $*"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(if $(filter run,$*),-e .,-e '.[all]' --group $*)
+	@$(PIP) $(if $(filter run,$*),-e .,-e '.[all]' --group $*)
 	@touch $@
 
 tools: ## Install what the tests use beyond Python (Debian, as root): Chromium and axe-core.
