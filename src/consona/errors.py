@@ -18,7 +18,12 @@
     ├── APIError                    an HTTP answer with status 400 or above
     ├── QueryError                  a database refused or lost a statement
     │   ├── CommitUnknown           nobody can tell whether the commit happened
-    │   └── TransactionOpen         a write that would wait for its own task's transaction
+    │   ├── ConstraintFailed        a UNIQUE, NOT NULL, CHECK or foreign key rule of the schema
+    │   ├── DatabaseCorrupt         the file is damaged, or is no database
+    │   ├── DatabaseLocked          somebody else held it for too long; nothing was written
+    │   ├── DatabaseReadOnly
+    │   ├── DiskFull
+    │   └── TransactionOpen         a call that would wait for its own task's transaction
     ├── MigrationError
     ├── DeliveryError               a message was not delivered or not acknowledged
     └── PipelineError
@@ -43,8 +48,13 @@ __all__ = [
     "Conflict",
     "ConnectError",
     "ConsonaError",
+    "ConstraintFailed",
+    "DatabaseCorrupt",
+    "DatabaseLocked",
+    "DatabaseReadOnly",
     "DeadlineExceeded",
     "DeliveryError",
+    "DiskFull",
     "FieldProblem",
     "MigrationError",
     "MissingExtra",
@@ -288,8 +298,45 @@ class CommitUnknown(QueryError):
     hint = "Read the data again to see whether the change is there before you repeat it."
 
 
+class ConstraintFailed(QueryError):
+    """The change breaks a rule of the schema: UNIQUE, NOT NULL, CHECK, a foreign key, a type."""
+
+    code = "query.constraint"
+    status = 409
+
+
+class DatabaseLocked(QueryError):
+    """Somebody else held the database for too long. Nothing was written, so it is safe to try again."""
+
+    code = "query.locked"
+    status = 503
+    retryable = True
+
+
+class DiskFull(QueryError):
+    """There is no room to write. What was committed before is safe, and reading goes on."""
+
+    code = "query.disk_full"
+    status = 507
+    hint = "Free some space on that disk."
+
+
+class DatabaseCorrupt(QueryError):
+    """The file is damaged, or is no database at all."""
+
+    code = "query.corrupt"
+    hint = "Restore it from a backup, or rescue what is readable with `sqlite3 FILE .recover`."
+
+
+class DatabaseReadOnly(QueryError):
+    """The database, its folder or this connection may only be read."""
+
+    code = "query.read_only"
+    hint = "Check who may write the file and its folder, and whether the disk is mounted read-only."
+
+
 class TransactionOpen(QueryError):
-    """A write beside the same task's open transaction would wait for itself for ever."""
+    """A call beside the same task's open transaction would wait for itself for ever."""
 
     code = "query.transaction_open"
     hint = "Pass the open transaction: `tx=tx`."
