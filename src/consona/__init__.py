@@ -21,8 +21,13 @@ if TYPE_CHECKING:
         Conflict,
         ConnectError,
         ConsonaError,
+        ConstraintFailed,
+        DatabaseCorrupt,
+        DatabaseLocked,
+        DatabaseReadOnly,
         DeadlineExceeded,
         DeliveryError,
+        DiskFull,
         FieldProblem,
         MigrationError,
         MissingExtra,
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
         ValidationError,
     )
     from consona.part import Health, Part, Status
+    from consona.resilience import Breaker, Bulkhead, Policy, RateLimit, Retry
 
     __version__: str
 
@@ -44,6 +50,8 @@ __all__ = [
     "Address",
     "AddressError",
     "AuthenticationError",
+    "Breaker",
+    "Bulkhead",
     "BulkheadFull",
     "CircuitOpen",
     "CommitUnknown",
@@ -51,8 +59,13 @@ __all__ = [
     "Conflict",
     "ConnectError",
     "ConsonaError",
+    "ConstraintFailed",
+    "DatabaseCorrupt",
+    "DatabaseLocked",
+    "DatabaseReadOnly",
     "DeadlineExceeded",
     "DeliveryError",
+    "DiskFull",
     "FieldProblem",
     "Health",
     "MigrationError",
@@ -62,8 +75,11 @@ __all__ = [
     "Part",
     "PermissionDenied",
     "PipelineError",
+    "Policy",
     "QueryError",
+    "RateLimit",
     "RateLimited",
+    "Retry",
     "Status",
     "TransactionOpen",
     "ValidationError",
@@ -75,10 +91,12 @@ _NAMES: Final[dict[str, str]] = {
     "consona.address": "Address",
     "consona.errors": (
         "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown ConfigurationError"
-        " Conflict ConnectError ConsonaError DeadlineExceeded DeliveryError FieldProblem MigrationError MissingExtra"
-        " NotFound NotStarted PermissionDenied PipelineError QueryError RateLimited TransactionOpen ValidationError"
+        " Conflict ConnectError ConsonaError ConstraintFailed DatabaseCorrupt DatabaseLocked DatabaseReadOnly"
+        " DeadlineExceeded DeliveryError DiskFull FieldProblem MigrationError MissingExtra NotFound NotStarted"
+        " PermissionDenied PipelineError QueryError RateLimited TransactionOpen ValidationError"
     ),
     "consona.part": "Health Part Status",
+    "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",
 }
 _HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}
 
