@@ -136,7 +136,7 @@ def _stats(group: list[Series], **more: Any) -> Stats:
 class Operation:
     """One operation under way: a context manager, made by `Observer.operation`."""
 
-    __slots__ = ("_start", "_token", "attributes", "error", "observer", "outcome", "parent", "series", "span")
+    __slots__ = ("_start", "_token", "attributes", "error", "level", "observer", "outcome", "parent", "series", "span")
 
     _token: Token[Span | None]
 
@@ -155,10 +155,11 @@ class Operation:
         else:
             self.attributes.update(attributes)
 
-    def fail(self, code: str) -> None:
-        """Count it as failed although no exception leaves the block."""
+    def fail(self, code: str, *, level: int = logging.WARNING) -> None:
+        """Count it as failed although no exception leaves the block, and log it at `level`."""
         self.outcome = FAILED
         self.error = code
+        self.level = level
 
     def __enter__(self) -> Self:
         observer = self.observer
@@ -296,7 +297,7 @@ class Observer:
                 span.attributes = op.attributes
             self.tracer.finish(span)
         if op.outcome is FAILED:
-            level, verb = logging.WARNING, "failed"
+            level, verb = op.level if error is None else logging.WARNING, "failed"
         elif duration > self.slow_ns:
             level, verb = logging.WARNING, "was slow"
         else:

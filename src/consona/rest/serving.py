@@ -1,0 +1,406 @@
+"""A server at work: from an ASGI scope to an answer, and what is open meanwhile.
+
+`APIServer` is what users declare; this is what it is compiled to when it starts. It keeps the open
+requests, the work after answers and the threads, so that stopping can wait for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import logging
+import re
+import secrets
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from consona.errors import ConsonaError, DeadlineExceeded, NotFound
+from consona.resilience import deadline as deadlines
+from consona.rest.middleware import Middleware, chain, response_of
+from consona.rest.problems import (
+    HeadersTooLarge,
+    MethodNotAllowed,
+    RequestTimeout,
+    ServiceUnavailable,
+    problem_response,
+)
+from consona.rest.requests import Background, ClientGone, Request, local_path
+from consona.rest.responses import Empty, Receive, Response, Scope, Send
+from consona.rest.routing import METHODS, Leaf, Route, Router
+from consona.rest.settings import ServerSettings, Trust
+from consona.rest.threads import Threads
+from consona.telemetry import trace
+from consona.telemetry.observer import Operation
+
+if TYPE_CHECKING:
+    from consona.rest.mounting import Mount
+    from consona.rest.server import APIServer
+
+__all__ = ["Serving"]
+
+UNKNOWN_TARGET: Final = "(unknown path)"
+DEADLINE_HEADER: Final = deadlines.HEADER.encode()
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_clock: Final = time.monotonic
+
+
+class NoAnswer(Response):
+    """Stands for the answer to a client that has gone."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(status=499)
+
+    async def __call__(self, request: Request, send: Send) -> None:
+        """Nobody listens."""
+
+
+class Unobserved:
+    """In place of an `Operation` where nothing is to be noted."""
+
+    attributes: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def fail(self, _code: str, *, level: int = 0) -> None:  # noqa: ARG002 like Operation's
+        return None
+
+
+class Serving:
+    """One life of a server, from start to stop.
+
+    Args:
+        api: The server.
+        router: Its compiled routes.
+        mounts: Its mounted applications, the longest prefix first.
+    """
+
+    def __init__(self, api: APIServer, router: Router, mounts: Sequence[Mount]) -> None:
+        self.api = api
+        self.settings: ServerSettings = api.settings
+        self.observer = api.observer
+        self.router = router
+        self.mounts = mounts
+        self.log = logging.getLogger("consona.rest.server")
+        self.stopping = asyncio.Event()
+        """Set when the server begins to stop: streams of events end then."""
+        self.closed = False
+        """Whether new requests are refused."""
+        self.open: set[Request] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.threads = Threads(f"consona-{api.name}", self.settings.threads)
+        self._idle = asyncio.Event()
+        self._trust = Trust(self.settings.trusted)
+        self._ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(6)
+        self._watch = deadlines.watch_of(asyncio.get_running_loop(), _clock)
+        self._unknown: dict[str, Route] = {}
+        self._error_handlers: dict[type[BaseException], Any] = dict(api.error_handlers)
+        middlewares: list[Middleware] = list(api.middlewares)
+        self._chain = chain(middlewares, self._respond, self.recover) if middlewares else None
+
+    # One request.
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        request = Request(scope, receive, self, *self.find(scope))
+        fields = request.fields
+        route = request.route
+        parent = None
+        if b"traceparent" in fields:
+            parent = self._parent(request, fields)
+        timeout_s = route.timeout_s
+        if DEADLINE_HEADER in fields:
+            timeout_s = self._shorter(timeout_s, fields)
+        deadline = deadlines.Deadline(_clock() + timeout_s, _clock)
+        token = deadlines._current.set(deadline)
+        task = asyncio.current_task()
+        assert task is not None
+        watch = self._watch
+        watch.add(deadline, task)
+        self.open.add(request)
+        try:
+            with Operation(self.observer, route.series, parent) if route.series is not None else Unobserved() as op:
+                try:
+                    self._admit(request, fields, timeout_s)
+                    if self._chain is None:
+                        response = await route.respond(request)
+                    else:
+                        response = await self._chain(request)
+                except Exception as error:  # noqa: BLE001 whatever it is, it is answered
+                    response = await self.recover(error, request)
+                except asyncio.CancelledError as error:
+                    if not deadline.finish(error):
+                        raise
+                    response = await self.recover(self._too_late(request, timeout_s), request)
+                # The answer is ready in time; how long it takes to send is the client's matter.
+                watch.remove(deadline)
+                deadline.finish(None)
+                response.raw_headers.append((b"x-request-id", (request._id or request.id).encode()))
+                await response(request, send)
+                status = response.status
+                op.attributes = {"status": status}
+                if status >= 400:
+                    op.fail(f"http.{status}", level=logging.WARNING if status >= 500 else logging.DEBUG)
+        finally:
+            watch.remove(deadline)
+            deadline._task = None  # where it waits in the watch's heap, it has nothing to interrupt any more
+            deadlines._current.reset(token)
+            self.open.discard(request)
+            if not self.open and self.closed:
+                self._idle.set()
+        if request._background is not None:
+            self.run_background(request._background)
+
+    async def _respond(self, request: Request) -> Response:
+        """The innermost of the chain."""
+        try:
+            response: Response = await request.route.respond(request)
+            return response
+        except Exception as error:  # noqa: BLE001 whatever it is, it is answered
+            return await self.recover(error, request)
+
+    def _admit(self, request: Request, fields: dict[bytes, bytes], timeout_s: float) -> None:
+        settings = self.settings
+        headers = request.scope["headers"]
+        if len(headers) > settings.max_headers:
+            raise HeadersTooLarge(f"There are more than {settings.max_headers} headers.")
+        if len(b"".join(fields.values())) > settings.max_header_bytes:
+            raise HeadersTooLarge(f"The headers are longer than {settings.max_header_bytes} bytes.")
+        if len(self.open) > settings.max_open:
+            raise ServiceUnavailable("Too many requests are open.", retry_after=1)
+        if self.closed:
+            raise ServiceUnavailable("The server is stopping.", retry_after=1, headers={"connection": "close"})
+        if timeout_s <= 0:
+            raise DeadlineExceeded("The deadline that the caller set had passed when the request arrived.")
+
+    def _too_late(self, request: Request, timeout_s: float) -> ConsonaError:
+        if request.reading:
+            return RequestTimeout("The request took too long to arrive.", headers={"connection": "close"})
+        if timeout_s < request.route.timeout_s:
+            return DeadlineExceeded("The deadline that the caller set has passed.")
+        return ServiceUnavailable("The answer was not ready in time.", retry_after=1)
+
+    def _shorter(self, timeout_s: float, fields: dict[bytes, bytes]) -> float:
+        granted = deadlines.from_header(fields[DEADLINE_HEADER].decode("latin-1"))
+        return timeout_s if granted is None else min(timeout_s, granted)
+
+    def _parent(self, request: Request, fields: dict[bytes, bytes]) -> trace.Span | None:
+        baggage = fields.get(b"baggage")
+        return trace.extract(
+            fields[b"traceparent"].decode("latin-1"),
+            None if baggage is None else baggage.decode("latin-1"),
+            trusted=self._trust.includes(request.client),
+        )
+
+    def request_id(self, request: Request) -> str:
+        """A new id, or the one that a trusted peer gave."""
+        given = request.fields.get(b"x-request-id")
+        if given is not None and self._trust.includes(request.client):
+            text = given.decode("latin-1")
+            if _REQUEST_ID.fullmatch(text):
+                return text
+        return f"{self._id_prefix}-{next(self._ids):x}"
+
+    # Finding the route.
+
+    def find(self, scope: Scope) -> tuple[Route, tuple[str, ...] | list[str]]:
+        """The route for a request, and its path's values. What matches nothing gets a route that says so."""
+        root: str = scope.get("root_path", "")
+        path: str = scope["path"]
+        raw_path: bytes | None = scope.get("raw_path")
+        if root:
+            path = local_path(scope)
+            if raw_path is not None:
+                raw_path = raw_path.removeprefix(root.rstrip("/").encode())
+        try:
+            leaf, segments = self.router.find(path, raw_path)
+        except ConsonaError as error:
+            return self._failing(scope["method"], UNKNOWN_TARGET, error), ()
+        if leaf is not None:
+            route = leaf.routes.get(scope["method"])
+            return (route if route is not None else self._other_method(leaf, scope["method"])), segments
+        for mount in self.mounts:
+            if mount.takes(path):
+                return mount.route, ()
+        return self._not_found(scope["method"], path), ()
+
+    def reroute(self, request: Request, path: str) -> None:
+        """Route a request anew, to a decoded path."""
+        root = request.scope.get("root_path", "").rstrip("/")
+        request.scope["path"] = root + path
+        request.scope["raw_path"] = None
+        request.route, request.segments = self.find(request.scope)
+
+    def _other_method(self, leaf: Leaf, method: str) -> Route:
+        """For a method that a known path has not."""
+        if method == "HEAD" and "GET" in leaf.routes:
+            get = leaf.routes["GET"]
+            route = self.new_route("HEAD", leaf.pattern, get.respond)
+            route.path_names, route.timeout_s, route.max_body = get.path_names, get.timeout_s, get.max_body
+            leaf.routes["HEAD"] = route
+            return route
+        allow = ", ".join(allowed(leaf))
+        if method == "OPTIONS":
+
+            async def options(_: Request) -> Response:
+                response = Empty(204)
+                response.headers["allow"] = allow
+                return response
+
+            leaf.routes["OPTIONS"] = self.new_route("OPTIONS", leaf.pattern, options)
+            return leaf.routes["OPTIONS"]
+        error = MethodNotAllowed(
+            f"{method if method in METHODS else 'This method'} is not possible here.",
+            hint=f"Use {allow}.",
+            headers={"allow": allow},
+        )
+        return self._failing(method, leaf.pattern, error)
+
+    def _not_found(self, method: str, path: str) -> Route:
+        other = path.removesuffix("/") if path.endswith("/") else path + "/"
+        leaf, _ = self.router.find(other, None) if other else (None, ())
+        hint = (
+            None
+            if leaf is None
+            else "The same path exists "
+            + ("without the slash at its end." if path.endswith("/") else "with a slash at its end.")
+        )
+        return self._failing(method, UNKNOWN_TARGET, NotFound("There is nothing at this path.", hint=hint))
+
+    def _failing(self, method: str, target: str, error: ConsonaError) -> Route:
+        async def fail(_: Request) -> Response:
+            raise error
+
+        return self.new_route(method if method in METHODS else "OTHER", target, fail)
+
+    def new_route(self, method: str, target: str, respond: Callable[..., Any]) -> Route:
+        """A route of the server's own."""
+        route = Route(method, target, respond)
+        route.path_names = ()
+        route.respond = respond
+        route.timeout_s = self.settings.timeout
+        route.max_body = self.settings.max_body
+        route.series = self.observer.series(method, target) if self.settings.observe else None
+        return route
+
+    # Errors.
+
+    async def recover(self, error: Exception, request: Request) -> Response:
+        """The answer for an error: by the handler that was registered for its class, or as a problem."""
+        if isinstance(error, ClientGone):
+            return NoAnswer()
+        for kind in type(error).__mro__:
+            handler = self._error_handlers.get(kind)
+            if handler is not None:
+                try:
+                    if inspect.iscoroutinefunction(handler):
+                        result = await handler(error, request)
+                    else:
+                        result = await self.threads.run(partial(handler, error, request))
+                    status = error.status if isinstance(error, ConsonaError) else 500
+                    return response_of(result, status=status)
+                except Exception as raised:  # noqa: BLE001 it is answered below
+                    if raised is not error:
+                        raised.__cause__ = raised.__cause__ or error
+                    error = raised
+                break
+        return self.problem(error, request)
+
+    def problem(self, error: BaseException, request: Request) -> Response:
+        """An error as an answer, and in the log where it is the server's fault."""
+        if not isinstance(error, ConsonaError) or (error.status >= 500 and type(error).code not in EXPECTED):
+            self._log_unexpected(error, request)
+        response = problem_response(error, request_id=request.id, validation_status=self.settings.validation_status)
+        if response.status == 401 and "www-authenticate" not in response.headers:
+            guard = self.api.guard
+            response.headers["www-authenticate"] = "Bearer" if guard is None else guard.challenge
+        return response
+
+    def _log_unexpected(self, error: BaseException, request: Request) -> None:
+        # The message of a foreign error may hold values of the user's data; the places do not.
+        if self.settings.debug:
+            text = "".join(traceback.format_exception(error))
+        else:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            text = f"{frames}{error if isinstance(error, ConsonaError) else type(error).__name__}"
+        self.log.error(
+            "%s: %s %s, request %s, failed:\n%s",
+            self.api.name,
+            request.route.method,
+            request.route.path,
+            request.id,
+            text,
+        )
+
+    # Work after answers, and the end.
+
+    def run_background(self, background: Background) -> None:
+        """Begin the work that a handler left for after its answer."""
+        for function, args, kwargs in background.work:
+            task = asyncio.get_running_loop().create_task(self._work(function, args, kwargs))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _work(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        name = getattr(function, "__qualname__", type(function).__name__)
+        deadlines._current.set(None)  # the request's deadline was for its answer
+        try:
+            with self.observer.operation("background", name):
+                if inspect.iscoroutinefunction(function):
+                    await function(*args, **kwargs)
+                else:
+                    await self.threads.run(partial(function, *args, **kwargs))
+        except Exception as error:  # noqa: BLE001 nobody waits for it: counted above, and logged by the observer
+            self.log.debug("%s: background %s ended with %s", self.api.name, name, type(error).__name__)
+
+    async def drain(self) -> None:
+        """Refuse new requests, wait for the open ones and for background work, then cut what is left."""
+        self.stopping.set()
+        self.closed = True
+        ends = _clock() + self.settings.drain
+        if self.open:
+            try:
+                async with asyncio.timeout(self.settings.drain):
+                    await self._idle.wait()
+            except TimeoutError:
+                self.log.warning(
+                    "%s: %d requests were still open after %g s and are cut.",
+                    self.api.name,
+                    len(self.open),
+                    self.settings.drain,
+                )
+        if self.tasks:
+            _, late = await asyncio.wait(self.tasks, timeout=max(0.0, ends - _clock()))
+            if late:
+                self.log.warning(
+                    "%s: %d pieces of background work were cut after %g s.",
+                    self.api.name,
+                    len(late),
+                    self.settings.drain,
+                )
+                for task in late:
+                    task.cancel()
+                await asyncio.wait(late, timeout=1.0)
+        self.threads.close()
+
+
+EXPECTED: Final = frozenset(
+    {"connect", "circuit_open", "bulkhead_full", "deadline_exceeded", "api", "http.unavailable", "http"}
+)
+"""Codes of failures with a status of 500 or more that say all there is to say: no stack in the log."""
+
+
+def allowed(leaf: Leaf) -> list[str]:
+    """The methods that a path answers, in the usual order."""
+    known = set(leaf.routes) | {"OPTIONS"} | ({"HEAD"} if "GET" in leaf.routes else set())
+    return [method for method in METHODS if method in known]
