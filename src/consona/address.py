@@ -24,6 +24,10 @@ from consona.errors import AddressError, MissingExtra
 __all__ = ["ADAPTERS", "Address", "adapter_for"]
 
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
+    "http": {
+        "http": "consona.rest.aiohttp_transport:AiohttpTransport",
+        "https": "consona.rest.aiohttp_transport:AiohttpTransport",
+    },
     "store": {
         "memory": "consona.storage.memory:MemoryStore",
         "sqlite": "consona.storage.sqlite:SQLiteStore",

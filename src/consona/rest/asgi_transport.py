@@ -130,7 +130,7 @@ class _ASGIAnswer:
 
     def __init__(self, request: Request, *, reraise: bool) -> None:
         self.status = 0
-        self.headers: list[tuple[str, str]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
         self.http_version = "1.1"
         self._body: AsyncIterator[bytes] | None
         self._first: bytes | None
@@ -176,7 +176,7 @@ class _ASGIAnswer:
             self._failure.__cause__ = error
         else:
             self.status, self._ended = 500, True
-            self.headers = [("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(CRASHED)))]
+            self.headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(CRASHED))]
             if not self._without_body:
                 self._parts.append(CRASHED)
 
@@ -207,7 +207,7 @@ class _ASGIAnswer:
         if kind == "http.response.start":
             if self.status:
                 raise RuntimeError("The application began its answer twice.")
-            self.headers = [(bytes(n).decode("latin-1"), bytes(v).decode("latin-1")) for n, v in message["headers"]]
+            self.headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
             self.status = message["status"]
             self._without_body = self._without_body or self.status in NO_BODY_STATUS
             self._readable.set()

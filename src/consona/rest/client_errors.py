@@ -10,14 +10,17 @@ ConsonaError
     ├── AnswerTooLarge      the answer is longer than the client accepts
     └── TooManyRedirects    the server sends the client in circles
 
-None of them is `retryable` of itself: `APIClient` repeats a request after one only where that is safe.
+    ValidationError
+    └── InvalidAnswer           the answer is JSON, and does not fit the type that was asked for
+
+Whether a `ConnectionLost` is `retryable` depends on the request: see `safe_retry.py`.
 """
 
 from __future__ import annotations
 
-from consona.errors import ConsonaError
+from consona.errors import ConsonaError, ValidationError
 
-__all__ = ["AnswerTooLarge", "BadAnswer", "ConnectionLost", "ExchangeError", "TooManyRedirects"]
+__all__ = ["AnswerTooLarge", "BadAnswer", "ConnectionLost", "ExchangeError", "InvalidAnswer", "TooManyRedirects"]
 
 
 class ExchangeError(ConsonaError):
@@ -32,6 +35,7 @@ class ConnectionLost(ExchangeError):
     """The connection broke after something was sent, before the answer was whole."""
 
     code = "exchange.connection_lost"
+    retryable = True  # where the request may be repeated: `APIClient` sets it to False where it may not
 
 
 class BadAnswer(ExchangeError):
@@ -53,3 +57,11 @@ class TooManyRedirects(ExchangeError):
 
     code = "exchange.too_many_redirects"
     hint = "The server sends the client in circles, or ask for the final address at once."
+
+
+class InvalidAnswer(ValidationError):
+    """The answer is JSON, and does not fit the type that was asked for with `into=`."""
+
+    code = "validation.answer"
+    status = 502  # towards a client of ours: the fault is behind us, not with what it sent
+    hint = "The server changed, or the type is wrong: compare the two."

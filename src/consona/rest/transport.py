@@ -74,7 +74,7 @@ class Answer(Protocol):
     def status(self) -> int: ...
 
     @property
-    def headers(self) -> Sequence[tuple[str, str]]:
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
         """As they came, in order, names in any case."""
         ...
 

@@ -1,0 +1,280 @@
+"""The transport over the network: HTTP/1.1 by aiohttp, with TLS, proxies and a pool of connections.
+
+What is ours here is what a retry must be able to trust: an error says `ConnectError` only when no byte
+was sent, and aiohttp's own silent second try is off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDict
+
+from consona.errors import ConfigurationError, ConnectError, ConsonaError, DeadlineExceeded
+from consona.rest.client_errors import BadAnswer, ConnectionLost
+from consona.rest.connection_gate import ConnectionGate
+from consona.rest.connection_settings import ENVIRONMENT, TLS, ConnectionSettings
+from consona.rest.transport import Request, Timeouts
+from consona.telemetry.redaction import DEFAULT as REDACTION
+
+__all__ = ["AiohttpTransport"]
+
+PIECE_BYTES: Final = 64 * 1024
+SKIP_HEADERS: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
+
+
+class AiohttpTransport:
+    """The transport that `APIClient` uses unless it is given another.
+
+    Example:
+        >>> transport = AiohttpTransport(ConnectionSettings(connections=20))
+        >>> transport.settings.connections
+        20
+    """
+
+    def __init__(self, settings: ConnectionSettings | None = None) -> None:
+        self.settings = settings or ConnectionSettings()
+        self.gate = ConnectionGate(self.settings.connections, self.settings.per_host)
+        self._session: aiohttp.ClientSession | None = None
+        self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
+        self._hosts: dict[str, tuple[str, str | None]] = {}
+
+    async def open(self) -> None:
+        tls = self.settings.tls
+        connector = aiohttp.TCPConnector(
+            limit=0,  # our gate counts, so that waiting for a place and connecting are told apart
+            keepalive_timeout=self.settings.keep_alive,
+            ssl=tls.context() if isinstance(tls, TLS) else tls,
+        )
+        session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=SKIP_HEADERS,
+        )
+        # aiohttp sends GET, PUT, DELETE and so on a second time by itself when a reused connection breaks.
+        # Tries are the policy's to make and to count. There is no public switch (3.14); a test pins this.
+        session._retry_connection = False
+        self._session = session
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def send(self, request: Request) -> _AiohttpAnswer:
+        session = self._session
+        if session is None:
+            raise ConnectError("The transport is not open.", hint="Open it first; `APIClient` does when it starts.")
+        url = request.url
+        end = url.find("/", 8)
+        origin = url if end < 0 else url[:end]
+        known = self._hosts.get(origin)
+        host, proxy = known if known is not None else self._learn(origin)
+        await self.gate.enter(host, request.timeouts.pool)
+        try:
+            body = request.body
+            if body is None or (type(body) is bytes and len(body) <= PIECE_BYTES):
+                response = await self._exchange(session, request, request.headers, body, proxy)
+            else:
+                response = await self._upload(session, request, proxy)
+        except BaseException as error:
+            self.gate.leave(host)
+            if isinstance(error, aiohttp.ClientError | OSError | ValueError):
+                raise _translated(error, request, host, proxy=proxy is not None) from error
+            raise
+        return _AiohttpAnswer(response, self.gate, host, request)
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: Request, headers: Any, body: Any, proxy: str | None
+    ) -> aiohttp.ClientResponse:
+        return await session.request(
+            request.method,
+            request.url,
+            headers=CIMultiDict(headers),
+            data=body,
+            allow_redirects=False,
+            timeout=self._timeouts.get(request.timeouts) or self._timeout(request.timeouts),
+            proxy=proxy,
+        )
+
+    async def _upload(
+        self, session: aiohttp.ClientSession, request: Request, proxy: str | None
+    ) -> aiohttp.ClientResponse:
+        """Send a body in pieces, so that a server which stops reading is noticed."""
+        body = request.body
+        headers: Sequence[tuple[str, str]] = request.headers
+        if isinstance(body, bytes):
+            headers = [*headers, ("Content-Length", str(len(body)))]
+            body = _pieces(body)
+        assert body is not None
+        limit = request.timeouts.write
+        source = _Source(body, limit)
+        try:
+            async with asyncio.timeout(None) as source.timeout:
+                return await self._exchange(session, request, headers, source, proxy)
+        except TimeoutError as error:
+            if source.timeout is not None and source.timeout.expired():
+                raise DeadlineExceeded(
+                    f"{request.method} {_shown(request.url)}: the server took nothing of the body for {limit:g} s.",
+                    phase="write",
+                    seconds=limit,
+                ) from error
+            raise
+        except aiohttp.ClientError:
+            if source.error is not None:  # the caller's own iterator failed: that is what must be seen
+                raise source.error from None
+            raise
+        finally:
+            source.timeout = None
+
+    def _timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
+        if len(self._timeouts) > 100:
+            self._timeouts.clear()
+        made = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.read)
+        self._timeouts[timeouts] = made
+        return made
+
+    def _learn(self, origin: str) -> tuple[str, str | None]:
+        """The host (and port) of an origin, and the proxy on the way to it."""
+        parts = urlsplit(origin)
+        proxy = self.settings.proxy
+        if proxy == ENVIRONMENT:
+            name = parts.hostname or ""
+            bypassed = urllib.request.proxy_bypass(name)
+            proxy = None if bypassed else urllib.request.getproxies().get(parts.scheme)
+        if len(self._hosts) > 1000:
+            self._hosts.clear()
+        found = (parts.netloc.rpartition("@")[2], proxy)
+        self._hosts[origin] = found
+        return found
+
+
+class _AiohttpAnswer:
+    __slots__ = ("_gate", "_host", "_request", "_response", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, gate: ConnectionGate, host: str, request: Request) -> None:
+        self._response = response
+        self._gate: ConnectionGate | None = gate
+        self._host = host
+        self._request = request
+        self.status = response.status
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        return self._response.raw_headers
+
+    @property
+    def http_version(self) -> str:
+        version = self._response.version
+        return f"{version.major}.{version.minor}" if version else "1.1"
+
+    async def chunk(self) -> bytes:
+        try:
+            data = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            await self.close()
+            raise _translated(error, self._request, self._host, proxy=False) from error
+        if not data:
+            self._leave()
+        return data
+
+    async def close(self) -> None:
+        self._response.close()  # ends the connection, unless the body is read: then that has gone back already
+        self._leave()
+
+    def _leave(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.leave(self._host)
+
+
+class _Source:
+    """The body on its way: times how long the server takes for each piece, and keeps the iterator's own error."""
+
+    def __init__(self, body: AsyncIterator[bytes], limit_s: float | None) -> None:
+        self.timeout: asyncio.Timeout | None = None
+        self.error: Exception | None = None
+        self._body = body
+        self._limit_s = limit_s
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        try:
+            async for piece in self._body:
+                if not piece:
+                    continue
+                if self._limit_s is not None and self.timeout is not None:
+                    self.timeout.reschedule(loop.time() + self._limit_s)
+                yield piece
+                if self.timeout is not None and not self.timeout.expired():
+                    self.timeout.reschedule(None)
+        except Exception as error:
+            self.error = error
+            raise
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(body)
+    for start in range(0, len(body), PIECE_BYTES):
+        yield bytes(view[start : start + PIECE_BYTES])
+
+
+def _shown(url: str) -> str:
+    return REDACTION.url(url)
+
+
+def _translated(error: BaseException, request: Request, host: str, *, proxy: bool) -> ConsonaError:
+    """Our error for one of aiohttp's. The order matters: what is certainly unsent comes first."""
+    what = f"{request.method} {_shown(request.url)}"
+    reason = str(error) or type(error).__name__
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            limit = request.timeouts.connect
+            return ConnectError(f"{what}: {host} did not take the connection within {limit:g} s.", host=host)
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return ConnectError(
+                f"{what}: no trusted connection to {host}: {reason}.",
+                hint="Check the server's certificate and name, and `TLS(ca=…)` for a certificate authority of your own.",
+                retryable=False,
+                host=host,
+            )
+        case aiohttp.ClientProxyConnectionError():
+            return ConnectError(f"{what}: the proxy could not be reached: {_why(error)}.", host=host)
+        case aiohttp.ClientConnectorDNSError():
+            return ConnectError(f"{what}: the name of {host} is not known: {_why(error)}.", host=host)
+        case aiohttp.ClientConnectorError():
+            return ConnectError(f"{what}: {host} could not be reached: {_why(error)}.", host=host)
+        case aiohttp.ClientHttpProxyError():
+            return ConnectError(
+                f"{what}: the proxy refused to connect to {host} (status {error.status}).",
+                hint="Check the proxy's address, its user and password, and whether it may reach that host.",
+                retryable=error.status >= 500,
+                host=host,
+            )
+        case aiohttp.SocketTimeoutError():
+            limit = request.timeouts.read
+            return DeadlineExceeded(f"{what}: the server sent nothing for {limit:g} s.", phase="read", seconds=limit)
+        case aiohttp.ClientResponseError():
+            return BadAnswer(
+                f"{what}: what {host} sent is not HTTP, or its head is too large: {error.message[:200]!r}."
+            )
+        case aiohttp.ClientPayloadError() if "TransferEncodingError" in reason or "ContentLengthError" in reason:
+            return ConnectionLost(f"{what}: the connection to {host} ended before the answer did.", host=host)
+        case aiohttp.ClientPayloadError():
+            return BadAnswer(f"{what}: the body that {host} sent cannot be read: {reason[:200]}.", host=host)
+        case aiohttp.InvalidURL() | ValueError():
+            return ConfigurationError(f"{what}: the request cannot be sent: {reason[:200]}.")
+        case _:
+            via = "the proxy or " if proxy else ""
+            return ConnectionLost(f"{what}: {via}{host} ended the connection without a whole answer.", host=host)
+
+
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    return error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__
