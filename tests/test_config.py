@@ -152,7 +152,7 @@ def test_broken_toml_is_named_with_its_line(mistakes):
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(ConfigurationError, match="There is no file .*consona.toml.*consona new"):
+    with pytest.raises(ConfigurationError, match=r"There is no file .*consona.toml.*consona new"):
         load_config(tmp_path / "consona.toml")
 
 

@@ -42,7 +42,7 @@ PREFIX: Final = "CONSONA_"
 SECRET_WORDS: Final = ("password", "passwd", "passphrase", "secret", "token", "apikey", "credential", "privatekey")
 
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]*$")]
-Target = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+Target = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 _WANTED: Final[dict[Any, str]] = {

@@ -1,0 +1,5 @@
+"""`python -m consona.cli` is `consona`."""
+
+from consona.cli import main
+
+main()

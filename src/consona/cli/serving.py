@@ -1,0 +1,45 @@
+"""What a serving process is told: plain data, so that a supervisor can say it without loading the server."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Serving", "Visiting"]
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process has to know in order to serve."""
+
+    target: str
+    """`module:attribute` of an ASGI application."""
+    name: str
+    """The service's name in logs and in the dashboard."""
+    folder: str = "."
+    """Where modules are found first."""
+    fd: int | None = None
+    """A listening socket, inherited from the parent process; without one, `host` and `port` are bound."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    ops: str | None = None
+    """Where it reports what it does; None: nowhere."""
+    access_log: bool = True
+    drain_s: float = 10.0
+    """How long requests under way may go on after it was asked to stop."""
+    log_level: str = "info"
+    traces_per_second: int = 10
+    trace_ratio: float = 0.01
+
+
+class Visiting(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process of the made-up visitors is told."""
+
+    walk: str
+    """`module:attribute` of `async def walk(api, rng)`, one visit."""
+    url: str
+    """The service that they visit."""
+    count: int
+    """How many visit at a time."""
+    folder: str = "."
+    ops: str | None = None
+    requests_per_second: float = 5.0
+    """The most that one visitor sends."""
