@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consona.errors import BulkheadFull, ConfigurationError
-from consona.resilience.deadline import remaining, within
+from consona.resilience.deadline import enforced
 from consona.resilience.keyed import MAX_KEYS, Keyed
 
 __all__ = ["BoundBulkhead", "Bulkhead"]
@@ -137,12 +137,8 @@ class BoundBulkhead:
         """
         compartment = self._compartments.get(key)
         if not compartment.enter():
-            left = remaining()
-            if left is None:
+            async with enforced():
                 await compartment.wait(self.name, key)
-            else:
-                async with within(left):
-                    await compartment.wait(self.name, key)
         try:
             yield
         finally:

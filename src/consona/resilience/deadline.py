@@ -21,6 +21,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import Context, ContextVar, Token
 from itertools import count
 from types import TracebackType
@@ -33,7 +34,7 @@ __all__ = ["HEADER", "Deadline", "Within", "check", "from_header", "remaining", 
 HEADER = "x-deadline-remaining"
 """The header of requests and messages that carries the seconds that are left, as a decimal."""
 
-_HEADER_VALUE = re.compile(r"\d{1,9}(\.\d{1,9})?")
+_HEADER_VALUE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _TOLERANCE_S = 0.0001
 """A timer of the event loop may fire this much early, by rounding."""
 
@@ -164,6 +165,12 @@ def within(seconds: float, *, clock: Callable[[], float] = time.monotonic) -> Wi
         True
     """
     return Within(seconds, clock=clock)
+
+
+def enforced() -> Within | nullcontext[None]:
+    """Interrupt what is inside at the deadline of the work under way, which may only have been announced."""
+    deadline = _current.get()
+    return nullcontext() if deadline is None else Within(max(0.0, deadline.remaining()), clock=deadline.clock)
 
 
 class Within:
