@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -23,13 +24,15 @@ from consona.address import Address
 from consona.ops import schema
 from consona.ops.figures import Figures
 from consona.ops.records import Batch, PartRecord, Point, SeriesRecord
-from consona.storage.sqlite_engine import SQLiteSettings, open_sqlite
+from consona.storage.settings import SQLiteSettings
+from consona.storage.sqlite_engine import open_sqlite
 
 __all__ = ["SLOT_S", "Limits", "OpsStore"]
 
 SLOT_S: Final = 5
 """Seconds that one point of the time series covers."""
 
+SETTINGS: Final = SQLiteSettings(synchronous="NORMAL", readers=2, cache_mib=4)  # small: it lives in every process
 ALL_IDS: Final = (1 << 63) - 1
 
 T = TypeVar("T")
@@ -52,8 +55,10 @@ class Limits:
 class OpsStore:
     """The observations of a system in one SQLite file. Make it with `OpsStore.open`."""
 
-    def __init__(self, engine: Any, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Any, address: Address, limits: Limits, clock: Callable[[], float]) -> None:
         self._engine = engine
+        self._path = "" if address.is_memory else address.path
+        self._file = self._identity()
         self._limits = limits
         self._clock = clock
 
@@ -68,16 +73,29 @@ class OpsStore:
             AddressError: The address is not one of an SQLite file.
         """
         address = Address.parse(url)
-        engine = await open_sqlite(address, SQLiteSettings(synchronous="NORMAL"))
+        engine = await open_sqlite(address, SETTINGS)
         try:
             await engine.write(lambda connection: schema.prepare(connection, str(address)))
         except BaseException:
             await engine.close()
             raise
-        return cls(engine, limits or Limits(), clock)
+        return cls(engine, address, limits or Limits(), clock)
 
     async def close(self) -> None:
         await self._engine.close()
+
+    def is_lost(self) -> bool:
+        """Whether the file was deleted or replaced, so that what is written here is seen by nobody. Asks the disk."""
+        return self._identity() != self._file
+
+    def _identity(self) -> tuple[int, int] | None:
+        if not self._path:
+            return None
+        try:
+            found = Path(self._path).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     # Writing.
 
