@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from consona.address import Address
+    from consona.app import App
     from consona.errors import (
         AddressError,
         APIError,
@@ -42,24 +43,39 @@ if TYPE_CHECKING:
     )
     from consona.part import Health, Part, Status
     from consona.resilience import Breaker, Bulkhead, Policy, RateLimit, Retry
+    from consona.rest.authentication import APIKey, Basic, Bearer, ClientCredentials
+    from consona.rest.client import APIClient, ClientSettings
+    from consona.rest.guards import CurrentUser
+    from consona.rest.problems import HTTPError
+    from consona.rest.server import APIServer
+    from consona.rest.settings import ServerSettings
 
     __version__: str
 
 __all__ = [
+    "APIClient",
     "APIError",
+    "APIKey",
+    "APIServer",
     "Address",
     "AddressError",
+    "App",
     "AuthenticationError",
+    "Basic",
+    "Bearer",
     "Breaker",
     "Bulkhead",
     "BulkheadFull",
     "CircuitOpen",
+    "ClientCredentials",
+    "ClientSettings",
     "CommitUnknown",
     "ConfigurationError",
     "Conflict",
     "ConnectError",
     "ConsonaError",
     "ConstraintFailed",
+    "CurrentUser",
     "DatabaseCorrupt",
     "DatabaseLocked",
     "DatabaseReadOnly",
@@ -67,6 +83,7 @@ __all__ = [
     "DeliveryError",
     "DiskFull",
     "FieldProblem",
+    "HTTPError",
     "Health",
     "MigrationError",
     "MissingExtra",
@@ -80,6 +97,7 @@ __all__ = [
     "RateLimit",
     "RateLimited",
     "Retry",
+    "ServerSettings",
     "Status",
     "TransactionOpen",
     "ValidationError",
@@ -89,6 +107,7 @@ __all__ = [
 # The same names as above, by the module that has them. A test holds the two lists equal.
 _NAMES: Final[dict[str, str]] = {
     "consona.address": "Address",
+    "consona.app": "App",
     "consona.errors": (
         "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown ConfigurationError"
         " Conflict ConnectError ConsonaError ConstraintFailed DatabaseCorrupt DatabaseLocked DatabaseReadOnly"
@@ -97,6 +116,12 @@ _NAMES: Final[dict[str, str]] = {
     ),
     "consona.part": "Health Part Status",
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",
+    "consona.rest.authentication": "APIKey Basic Bearer ClientCredentials",
+    "consona.rest.client": "APIClient ClientSettings",
+    "consona.rest.guards": "CurrentUser",
+    "consona.rest.problems": "HTTPError",
+    "consona.rest.server": "APIServer",
+    "consona.rest.settings": "ServerSettings",
 }
 _HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}
 
