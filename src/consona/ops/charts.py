@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from consona.ops import words
 from consona.ops.records import SpanRecord
-from consona.ops.views import Step
+from consona.ops.views import Step, Window
 
 __all__ = ["Bar", "Chart", "Line", "bars", "latency_chart", "rate_chart"]
 
@@ -44,10 +44,10 @@ class Chart:
     height: int = HEIGHT
 
 
-def rate_chart(steps: Sequence[Step], *, step_s: int, noun: str) -> Chart:
+def rate_chart(steps: Sequence[Step], *, window: Window, noun: str) -> Chart:
     """Finished and failed operations per second."""
-    finished = [step.figures.total / step_s for step in steps]
-    failed = [step.figures.failed / step_s for step in steps]
+    finished = [step.figures.total / window.step_s for step in steps]
+    failed = [step.figures.failed / window.step_s for step in steps]
     top = nice_ceiling(max(finished, default=0.0))
     path = _path(finished, top)
     lines = [Line(f"{noun}", "all", path, f"{path}V{HEIGHT}H0Z")]
@@ -57,7 +57,7 @@ def rate_chart(steps: Sequence[Step], *, step_s: int, noun: str) -> Chart:
     summary = f"{noun} per second: {words.rate(now)} last, {words.rate(most)} at most; failed: " + (
         f"{words.rate(max(failed))} per second at most" if any(failed) else "none"
     )
-    return Chart(f"{noun} per second", "per second", lines, _ticks(top, words.rate), summary)
+    return Chart(f"{noun} per second", "per second", lines, _ticks(top, "{:,g}".format), summary)
 
 
 def latency_chart(steps: Sequence[Step]) -> Chart:
@@ -79,16 +79,16 @@ def latency_chart(steps: Sequence[Step]) -> Chart:
 
 
 def nice_ceiling(value: float) -> float:
-    """The next round number above: 1, 2 or 5 times a power of ten; 1 where there is nothing.
+    """The next round number above; 1 where there is nothing.
 
     Example:
-        >>> [nice_ceiling(v) for v in (0, 0.3, 17, 60)]
-        [1.0, 0.5, 20.0, 100.0]
+        >>> [nice_ceiling(v) for v in (0, 0.9, 17, 60)]
+        [1.0, 1.0, 20.0, 60.0]
     """
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= value * 0.9999)
+    return next(factor * power for factor in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if factor * power >= value * 0.9999)
 
 
 def _ticks(top: float, show: Callable[[float], str]) -> list[str]:
@@ -110,7 +110,7 @@ def _path(values: Sequence[float | None], top: float) -> str:
         y = HEIGHT - min(value / top, 1.0) * HEIGHT
         parts.append(f"{'L' if pen_down else 'M'}{x:.1f} {y:.1f}")
         if not pen_down:
-            parts.append("h.1")  # so that a value alone between two gaps is seen
+            parts.append("h1")  # so that a value alone between two gaps is seen
         pen_down = True
     return "".join(parts)
 
@@ -155,7 +155,7 @@ def bars(spans: Sequence[SpanRecord]) -> list[Bar]:
                 span,
                 depth,
                 (span.start_ns - begin) / 1e9,
-                left,
+                min(left, 996.0),
                 min(max(span.duration_ns / whole * 1000, 4.0), 1000.0 - min(left, 996.0)),
                 bool(span.parent_id) and span.parent_id not in known,
             )

@@ -23,7 +23,7 @@ from consona.address import Address
 from consona.errors import ConfigurationError, ConsonaError, NotStarted
 from consona.ops import queries, words
 from consona.ops.guarded import HEADERS, LOOPBACK, refusal
-from consona.ops.pages import OUTCOMES, STATIC, STEP_S, STEPS, Filter, Pages
+from consona.ops.pages import OUTCOMES, STATIC, Filter, Pages
 from consona.ops.store import OpsStore
 from consona.ops.views import Overview, PartView, minute_start, operations, overview, steps
 from consona.part import Part
@@ -207,9 +207,9 @@ class Dashboard(Part):
             shown = _read_system(connection, now)
             kinds = {part.kind for part in shown.entrance}
             kind = "rest.server" if kinds == {"rest.server"} else None
-            traffic = queries.points(connection, since=int(now) - (STEPS + 1) * STEP_S, kind=kind)
+            traffic = queries.points(connection, since=shown.window.since(now), kind=kind)
             last = queries.entries(connection, service=service, part=name, outcome=wanted.outcome)
-            return shown, steps(traffic, until=now, step_s=STEP_S, number=STEPS), last
+            return shown, steps(traffic, until=now, window=shown.window), last
 
         return await self._opened().read(read)
 
@@ -222,12 +222,12 @@ class Dashboard(Part):
             if part is None:
                 return None
             mine = {p.record.id for s in shown.services if s.name == service for p in s.processes}
-            points = queries.points(connection, since=int(now) - (STEPS + 1) * STEP_S, part=name, kind=part.kind)
+            points = queries.points(connection, since=shown.window.since(now), part=name, kind=part.kind)
             series = queries.series(connection, part=name, kind=part.kind)
             return (
                 shown,
                 part,
-                steps([p for p in points if p.process in mine], until=now, step_s=STEP_S, number=STEPS),
+                steps([p for p in points if p.process in mine], until=now, window=shown.window),
                 operations(series, mine),
                 queries.entries(connection, service=service, part=name, kind=part.kind),
             )

@@ -15,15 +15,13 @@ import msgspec
 from consona.ops import words
 from consona.ops.charts import bars, latency_chart, rate_chart
 from consona.ops.figures import Figures
+from consona.ops.guards import guards
 from consona.ops.records import EntryRecord, SpanRecord
-from consona.ops.views import Overview, PartView, Step
+from consona.ops.views import MINUTE_S, Overview, PartView, Step, Window
 
 __all__ = ["OUTCOMES", "STATIC", "Filter", "Pages", "Static"]
 
 HERE: Final = Path(__file__).parent
-STEP_S: Final = 15
-STEPS: Final = 60
-"""Charts show the last 15 minutes."""
 OUTCOMES: Final = ("ok", "failed", "cancelled")
 
 OVERVIEW_REGIONS: Final = ("health", "traffic", "services", "entries")
@@ -64,7 +62,7 @@ class Filter:
 
 
 class Pages:
-    """Draws pages. `root` is the path under which the dashboard is mounted, without a slash at its end."""
+    """Draws pages. `root` is always the path under which the dashboard is mounted, without a slash at its end."""
 
     def __init__(self) -> None:
         env = jinja2.Environment(
@@ -85,6 +83,7 @@ class Pages:
             "plural": words.plural,
             "attributes": attributes,
             "flat": flat,
+            "guards": guards,
             "part_key": part_key,
             "part_path": part_path,
         }
@@ -158,7 +157,7 @@ class Pages:
             "entries": entries,
             "wanted": wanted,
             "stream": f"{root}/ops/stream" + (f"?{wanted.query}" if wanted.query else ""),
-            **_traffic(steps, "Requests" if servers else "Operations"),
+            **_traffic(steps, shown.window, "Requests" if servers else "Operations"),
         }
 
     def _part(
@@ -182,7 +181,7 @@ class Pages:
             "entries": entries,
             "wanted": None,
             "stream": f"{root}/ops/stream?" + urlencode({"page": part_path(part), "kind": part.kind}),
-            **_traffic(steps, noun),
+            **_traffic(steps, shown.window, noun),
         }
 
     def _page(self, template: str, **values: Any) -> str:
@@ -192,10 +191,12 @@ class Pages:
         return {name: self._env.get_template(f"_{name}.html").render(values) for name in names}
 
 
-def _traffic(steps: Sequence[Step], noun: str) -> dict[str, Any]:
-    by_minute = [steps[i : i + 4] for i in range(0, len(steps), 4)]
+def _traffic(steps: Sequence[Step], window: Window, noun: str) -> dict[str, Any]:
+    in_minute = MINUTE_S // window.step_s
+    by_minute = [steps[i : i + in_minute] for i in range(0, len(steps), in_minute)]
     return {
-        "charts": [rate_chart(steps, step_s=STEP_S, noun=noun), latency_chart(steps)],
+        "window": window,
+        "charts": [rate_chart(steps, window=window, noun=noun), latency_chart(steps)],
         "minutes": [
             (group[0].at, Figures.merged(step.figures for step in group)) for group in reversed(by_minute) if group
         ],
@@ -217,8 +218,8 @@ def flat(data: Any, *, above: str = "") -> list[tuple[str, str]]:
     if isinstance(data, Mapping):
         found: list[tuple[str, str]] = []
         for name, value in data.items():
-            shown = str(name).replace("_", " ") or "(all)"
-            found += flat(value, above=f"{above}, {shown}" if above else shown)
+            shown = [above, "" if name == "keys" else str(name).replace("_", " ")]
+            found += flat(value, above=", ".join(filter(None, shown)))
         return found
     if isinstance(data, list):
         return [(above, ", ".join(value for item in data for _, value in flat(item)) or "none")]

@@ -69,7 +69,7 @@ def entries(
         f"SELECT * FROM ops_entries WHERE {where} ORDER BY id DESC LIMIT :limit",  # noqa: S608 - names of ours
         {**given, "limit": limit},
     )
-    return [EntryRecord(*row) for row in rows]
+    return sorted((EntryRecord(*row) for row in rows), key=lambda entry: -entry.at)
 
 
 def trace(connection: Any, trace_id: str) -> list[SpanRecord]:

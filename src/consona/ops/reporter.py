@@ -184,6 +184,7 @@ class Reporter:
                 SeriesRecord(process.id, *name, *key, part.series[key])
                 for key in (part.series if everything else moved)
             ]
+        entries.sort(key=lambda pair: pair[1].at)
         return batch, entries[-MAX_ENTRIES:]
 
     def _running(self) -> dict[tuple[str, str], list[Observer]]:

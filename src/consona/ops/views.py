@@ -14,7 +14,7 @@ from consona.ops.records import PartRecord, Point, ProcessRecord, SeriesRecord
 from consona.ops.store import SLOT_S
 from consona.ops.words import ago, duration, plural, share
 
-__all__ = ["Overview", "PartView", "ProcessView", "ServiceView", "Step", "overview", "steps"]
+__all__ = ["Overview", "PartView", "ProcessView", "ServiceView", "Step", "Window", "overview", "steps"]
 
 MINUTE_S: Final = 60
 SILENT_S: Final = 10.0
@@ -81,6 +81,26 @@ class ServiceView:
         return sum(process.state == "running" for process in self.processes)
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a chart looks back on: `number` steps of `step_s` seconds each."""
+
+    step_s: int
+    number: int = 60
+
+    @property
+    def minutes(self) -> int:
+        return self.step_s * self.number // MINUTE_S
+
+    def since(self, now: float) -> int:
+        """The first slot that may be in it."""
+        return int(now) - (self.number + 1) * self.step_s
+
+
+SHORT: Final = Window(5)
+LONG: Final = Window(15)
+
+
 @dataclass(slots=True)
 class Overview:
     """The whole system at one moment (`at`, seconds since the epoch)."""
@@ -93,6 +113,12 @@ class Overview:
     @property
     def parts(self) -> list[PartView]:
         return [part for service in self.services for part in service.parts]
+
+    @property
+    def window(self) -> Window:
+        """What the charts show: a young system fills only the short one."""
+        started = [process.record.started for service in self.services for process in service.processes]
+        return SHORT if self.at - min(started, default=0.0) < SHORT.minutes * MINUTE_S else LONG
 
     @property
     def entrance(self) -> list[PartView]:
@@ -128,7 +154,10 @@ def overview(
         if part.process in by_process:
             key = (by_process[part.process].record.service, part.part, part.kind)
             grouped.setdefault(key, []).append(part)
-    views = [_part(key, records, by_process, minute.get(key, ()), now) for key, records in sorted(grouped.items())]
+    views = [
+        _part(key, records, by_process, minute.get(key, ()), now)
+        for key, records in sorted(grouped.items(), key=_order)
+    ]
     names = dict.fromkeys(record.service for record in processes)
     services = [
         _service(
@@ -143,13 +172,20 @@ def overview(
     return Overview(now, _worst([service.state for service in services]), troubles, services)
 
 
+def _order(group: tuple[tuple[str, str, str], object]) -> tuple[str, int, str, str]:
+    """Within a service: where requests arrive first, the application that holds the parts last."""
+    service, name, kind = group[0]
+    return service, {"rest.server": 0, "app": 2}.get(kind, 1), name, kind
+
+
 def minute_start(now: float) -> int:
     """The first slot of the last minute."""
     return int(now // SLOT_S * SLOT_S) - MINUTE_S
 
 
-def steps(points: Iterable[Point], *, until: float, step_s: int, number: int) -> list[Step]:
-    """The points as `number` steps of `step_s` seconds, the last one that is over being the last."""
+def steps(points: Iterable[Point], *, until: float, window: Window) -> list[Step]:
+    """The points as steps of a window whose last step is the last one that is over."""
+    step_s, number = window.step_s, window.number
     end = int(until // step_s * step_s)
     begin = end - number * step_s
     found: dict[int, list[Figures]] = {}

@@ -14,6 +14,8 @@ def duration(seconds: float) -> str:
         >>> [duration(s) for s in (0.00042, 0.0123, 0.25, 3.14159, 75)]
         ['0.42 ms', '12.3 ms', '250 ms', '3.14 s', '1 min 15 s']
     """
+    if seconds < 0.0001:
+        return f"{seconds * 1000:.3f} ms"
     if seconds < 0.01:
         return f"{seconds * 1000:.2f} ms"
     if seconds < 0.1:

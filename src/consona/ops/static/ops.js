@@ -11,6 +11,7 @@
   const word = document.getElementById("live-word");
   const time = document.getElementById("live-time");
   const SAY_EVERY_MS = 30000;
+  const LOST_AFTER_MS = 4000;
   let source = null;
   let paused = false;
   let lastState = stateNow();
@@ -36,8 +37,14 @@
       source = new EventSource(address);
       source.addEventListener("update", (event) => update(JSON.parse(event.data)));
       source.addEventListener("open", () => { word.textContent = "Live, state"; });
-      source.addEventListener("error", () => { word.textContent = "Connection lost, trying again; state"; });
+      source.addEventListener("error", () => setTimeout(lost, LOST_AFTER_MS)); // a new connection may be near
     }
+  }
+
+  function lost() {
+    if (!source || source.readyState === EventSource.OPEN) return;
+    const over = source.readyState === EventSource.CLOSED;
+    word.textContent = over ? "Not live, use Refresh; state" : "Connection lost, trying again; state";
   }
 
   function stop() {
