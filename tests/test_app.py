@@ -97,7 +97,7 @@ from consona.app import App
 
 async def main():
     async with App("shop") as app:
-        print("up", flush=True)
+        asyncio.get_running_loop().call_soon(lambda: print("up", flush=True))  # once it waits
         await app.wait()
     print("down", flush=True)
 
