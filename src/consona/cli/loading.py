@@ -84,7 +84,7 @@ def _module(name: str, folder: Path) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise _failed(f"{name} could not be imported", error) from error
+            raise _broken(name, error) from error
         here = [path.stem for path in folder.glob("*.py")] + [path.parent.name for path in folder.glob("*/*.py")]
         close = difflib.get_close_matches(name.partition(".")[0], set(here), n=1)
         raise TargetError(
@@ -93,10 +93,15 @@ def _module(name: str, folder: Path) -> Any:
             if close
             else "Run it from the folder that holds it, or name the folder with --folder.",
         ) from None
-    except SyntaxError as error:
-        raise TargetError(f"{name} is not valid Python:\n{own_traceback(error)}", hint="Correct the line.") from error
+    except (SyntaxError, ImportError) as error:
+        raise _broken(name, error) from error
     except Exception as error:  # the user's code may raise anything
         raise _failed(f"{name} could not be imported", error) from error
+
+
+def _broken(name: str, error: ImportError | SyntaxError) -> TargetError:
+    """For faults of the program's text, which no second try will heal."""
+    return TargetError(f"{name} could not be imported:\n{own_traceback(error)}", hint=ImportFailedError.hint)
 
 
 def _failed(what: str, error: Exception) -> ConsonaError:

@@ -1,0 +1,1 @@
+"""A shop: its catalogue, its customers, and their orders."""
