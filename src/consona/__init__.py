@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from consona.rest.problems import HTTPError
     from consona.rest.server import APIServer
     from consona.rest.settings import ServerSettings
+    from consona.storage.store import Change, Item, Store, open_store
 
     __version__: str
 
@@ -66,6 +67,7 @@ __all__ = [
     "Breaker",
     "Bulkhead",
     "BulkheadFull",
+    "Change",
     "CircuitOpen",
     "ClientCredentials",
     "ClientSettings",
@@ -85,6 +87,7 @@ __all__ = [
     "FieldProblem",
     "HTTPError",
     "Health",
+    "Item",
     "MigrationError",
     "MissingExtra",
     "NotFound",
@@ -99,9 +102,11 @@ __all__ = [
     "Retry",
     "ServerSettings",
     "Status",
+    "Store",
     "TransactionOpen",
     "ValidationError",
     "__version__",
+    "open_store",
 ]
 
 # The same names as above, by the module that has them. A test holds the two lists equal.
@@ -122,6 +127,7 @@ _NAMES: Final[dict[str, str]] = {
     "consona.rest.problems": "HTTPError",
     "consona.rest.server": "APIServer",
     "consona.rest.settings": "ServerSettings",
+    "consona.storage.store": "Change Item Store open_store",
 }
 _HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}
 
