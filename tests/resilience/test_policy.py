@@ -186,6 +186,19 @@ async def test_the_callers_deadline_holds_without_a_timeout(through):
 
 
 @virtual
+async def test_one_call_can_have_a_timeout_of_its_own_or_none():
+    runner = bind(timeout=5.0)
+    began = now()
+    with pytest.raises(DeadlineExceeded):
+        await runner.run(Dependency(takes=100.0), timeout=2.0)
+    assert now() - began == pytest.approx(2.0, abs=0.001)
+    assert await runner.run(Dependency(takes=100.0), timeout=None) == "answer"
+    with pytest.raises(DeadlineExceeded, match="before it began"):
+        await runner.run(call := Dependency(), timeout=0.0)
+    assert call.tries == 0
+
+
+@virtual
 async def test_the_call_sees_its_deadline(through):
     async def call():
         return remaining()

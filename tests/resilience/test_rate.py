@@ -58,7 +58,9 @@ def test_one_step_and_the_local_table_agree(limit, passed):
     for seconds in passed:
         clock[0] += seconds
         kept, wait = next_turn(kept, clock[0], limit=limit, max_wait=1.0)
-        assert turns.take("", max_wait=1.0) == pytest.approx(wait)
+        if not turns.take_now(""):
+            assert wait > 0
+            assert turns.take("", max_wait=1.0) == pytest.approx(wait)
 
 
 @virtual

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextvars import Token
 from types import TracebackType
 from typing import Self
 
 from consona.errors import ConfigurationError
-from consona.resilience import deadline as deadlines
 from consona.resilience.deadline import Deadline, exceeded, watch_of
 from consona.resilience.lane import Lane
 
@@ -74,7 +72,6 @@ class Attempt:
         self._attempts = attempts
         self._round = 0
         self._began = 0.0
-        self._token: Token[Deadline | None] | None = None
 
     async def __aenter__(self) -> Self:
         attempts = self._attempts
@@ -83,8 +80,7 @@ class Attempt:
         if deadline is not None:
             task = asyncio.current_task()
             assert task is not None, "async code runs in a task"
-            self._token = deadlines._current.set(deadline)
-            watch_of(asyncio.get_running_loop(), attempts._clock).add(deadline, task)
+            watch_of(asyncio.get_running_loop(), attempts._clock).enter(deadline, task)
         try:
             self._round = await attempts._lane.enter()
         except BaseException as error:
@@ -109,9 +105,9 @@ class Attempt:
 
     def _end(self, error: BaseException | None) -> None:
         deadline = self._attempts._deadline
-        if deadline is None or self._token is None:
+        if deadline is None:
             return
-        watch_of(asyncio.get_running_loop(), self._attempts._clock).remove(deadline)
-        deadlines._current.reset(self._token)
-        if deadline.finish(error):
+        ours = deadline.finish(error)
+        deadline.leave()
+        if ours:
             raise exceeded(self._attempts._lane.name, self._attempts._lane.key, "and was interrupted") from error

@@ -45,7 +45,10 @@ _order = count()
 class Deadline:
     """One moment, by one clock, and the task that is to be interrupted then, if any."""
 
-    __slots__ = ("_cancelling", "_task", "at", "clock", "cut")
+    __slots__ = ("_cancelling", "_task", "_token", "_watch", "at", "clock", "cut")
+
+    _token: Token[Deadline | None]
+    _watch: Watch
 
     def __init__(self, at: float, clock: Callable[[], float]) -> None:
         self.at = at
@@ -69,6 +72,17 @@ class Deadline:
             return False
         return task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError)
 
+    def leave(self) -> None:
+        """Undo `Watch.enter`: the surrounding deadline is the current one again.
+
+        A deadline that is in the watch's heap already stays there, without its task, until its time.
+        """
+        _current.reset(self._token)
+        self._watch._young.discard(self)
+        if self.cut:
+            self.finish(None)
+        self._task = None
+
 
 class Watch:
     """All deadlines of one event loop and clock, on one timer.
@@ -90,16 +104,15 @@ class Watch:
         # The timer outlives the call that set it, and must not keep that call's variables alive.
         self._context = Context()
 
-    def add(self, deadline: Deadline, task: asyncio.Task[Any]) -> None:
+    def enter(self, deadline: Deadline, task: asyncio.Task[Any]) -> None:
+        """Make it the current deadline, and interrupt the task at its time, unless it `leave`s before."""
+        deadline._watch = self
         deadline._task = task
         deadline._cancelling = task.cancelling()
+        deadline._token = _current.set(deadline)
         self._young.add(deadline)
         if deadline.at < self._armed:
             self._arm(deadline.at)
-
-    def remove(self, deadline: Deadline) -> None:
-        """Forget it. One that is in the heap already stays there, without its task, until its time."""
-        self._young.discard(deadline)
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:
@@ -187,8 +200,7 @@ class Within:
         self._token: Token[Deadline | None] | None = None
 
     def __enter__(self) -> Self:
-        self._deadline = shorter(self._seconds, self._clock)
-        self._token = _current.set(self._deadline)
+        self._token = _current.set(shorter(self._seconds, self._clock))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -196,20 +208,21 @@ class Within:
         _current.reset(self._token)
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
+        deadline, task = shorter(self._seconds, self._clock), asyncio.current_task()
+        assert deadline is not None
         assert task is not None, "async code runs in a task"
-        self.__enter__()
-        assert self._deadline is not None
-        watch_of(asyncio.get_running_loop(), self._clock).add(self._deadline, task)
+        watch_of(asyncio.get_running_loop(), self._clock).enter(deadline, task)
+        self._deadline = deadline
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, tb)
-        assert self._deadline is not None
-        watch_of(asyncio.get_running_loop(), self._clock).remove(self._deadline)
-        if self._deadline.finish(error):
+        deadline = self._deadline
+        assert deadline is not None
+        ours = deadline.finish(error)
+        deadline.leave()
+        if ours:
             raise DeadlineExceeded(f"Not done within {self._seconds:g} s.", timeout=self._seconds) from error
 
 

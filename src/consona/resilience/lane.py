@@ -23,6 +23,10 @@ _FAIR_TIME_S = 1.0
 """A call that had less than this, because its caller was in a hurry, does not speak against the dependency."""
 
 
+def _always(_: str) -> bool:
+    return True
+
+
 class LaneSettings(Protocol):
     """The part of a `Policy` that a lane reads."""
 
@@ -40,6 +44,7 @@ class Lane:
     """Budget, circuit and places of one key, and the figures to show."""
 
     __slots__ = (
+        "_acquire_now",
         "_clock",
         "_fair_s",
         "_rate",
@@ -75,6 +80,7 @@ class Lane:
         self.budget = RetryBudget.of(retry, now=clock()) if retry else None
         self.gated = bool(settings.breaker or settings.bulkhead or rate)
         self._rate = rate
+        self._acquire_now = _always if rate is None else rate.acquire_now if rate.shared else rate.turns.take_now
         self._clock = clock
         self._rng = rng
         self._fair_s = 0.9 * min(_FAIR_TIME_S, settings.timeout or _FAIR_TIME_S)
@@ -95,7 +101,7 @@ class Lane:
             return MUST_WAIT
         if compartment is not None and compartment.running >= compartment.settings.limit:
             return MUST_WAIT
-        if self._rate is not None and not self._rate.acquire_now(self.key):
+        if self._rate is not None and not self._acquire_now(self.key):
             return MUST_WAIT
         if compartment is not None:
             compartment.running += 1

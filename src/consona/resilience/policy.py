@@ -47,6 +47,8 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 S = TypeVar("S")
 T = TypeVar("T")
+
+_POLICYS_OWN: Any = object()
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -146,7 +148,7 @@ class Runner:
         )
         self._lanes: Keyed[Lane] = Keyed(self._new_lane, max_keys=max_keys, busy=lambda lane: lane.busy)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watch: Watch | None = None
+        self._watch: Watch
 
     async def run(
         self,
@@ -154,6 +156,7 @@ class Runner:
         *,
         key: str = "",
         retry_if: Callable[[BaseException], bool] | None = None,
+        timeout: float | None = _POLICYS_OWN,  # noqa: ASYNC109 it is part of the policy, and travels with the call
     ) -> T:
         """Make the call under the policy.
 
@@ -161,6 +164,7 @@ class Runner:
             call: A function without arguments that begins one try, each time it is called.
             key: What tells dependencies apart, such as the host.
             retry_if: Which errors are worth a retry, for this call; by default what `Retry` says.
+            timeout: Seconds for this call instead of the policy's; None for no timeout.
 
         Returns:
             What the call returned.
@@ -171,60 +175,59 @@ class Runner:
             Exception: Whatever the last try raised.
         """
         lane = self._lanes.get(key)
-        deadline = shorter(self.policy.timeout, self._clock)
-        if deadline is None:
-            return await self._tries(call, lane, None, retry_if)
-        if deadline.at <= self._clock():
-            raise exceeded(self.name, key, "before it began")
-        loop = asyncio.get_running_loop()
-        watch = self._watch if loop is self._loop else None
-        if watch is None:
-            self._loop, self._watch = loop, (watch := watch_of(loop, self._clock))
-        task = asyncio.current_task()
-        assert task is not None, "async code runs in a task"
-        token = deadlines._current.set(deadline)
-        watch.add(deadline, task)
+        deadline = self._deadline(key, self.policy.timeout if timeout is _POLICYS_OWN else timeout)
+        if deadline is not None:
+            loop = asyncio.get_running_loop()
+            watch = self._watch if loop is self._loop else self._watch_in(loop)
+            task = asyncio.current_task()
+            assert task is not None, "async code runs in a task"
+            watch.enter(deadline, task)
+        lane.calls += 1
+        number, round_, began, gated = 1, 0, 0.0, lane.gated
         try:
-            return await self._tries(call, lane, deadline, retry_if)
+            while True:
+                if gated:
+                    round_ = lane.enter_now()
+                    if round_ == MUST_WAIT:
+                        round_ = await lane.enter()
+                    began = self._clock()
+                try:
+                    result = await call()
+                except Exception as error:
+                    number += 1
+                    lane.raised(round_, error, began)
+                    wait = lane.wait_before(number, error, deadline, retry_if)
+                    if wait is None:
+                        raise
+                except BaseException:
+                    lane.interrupted(round_, began, deadline)
+                    raise
+                else:
+                    if gated:
+                        lane.succeeded(round_)
+                    return result
+                if wait > 0:
+                    await self._sleep(wait)
         except asyncio.CancelledError as error:
-            if deadline.finish(error):
+            if deadline is not None and deadline.finish(error):
                 raise exceeded(self.name, key, "and was interrupted") from error
             raise
         finally:
-            watch.remove(deadline)
-            deadlines._current.reset(token)
-            deadline.finish(None)
+            if deadline is not None:
+                deadline.leave()
 
-    async def _tries(
-        self,
-        call: Callable[[], Awaitable[T]],
-        lane: Lane,
-        deadline: Deadline | None,
-        retry_if: Callable[[BaseException], bool] | None,
-    ) -> T:
-        lane.calls += 1
-        number = 1
-        while True:
-            round_ = lane.enter_now() if lane.gated else 0
-            if round_ == MUST_WAIT:
-                round_ = await lane.enter()
-            began = self._clock()
-            try:
-                result = await call()
-            except Exception as error:
-                lane.raised(round_, error, began)
-                number += 1
-                wait = lane.wait_before(number, error, deadline, retry_if)
-                if wait is None:
-                    raise
-            except BaseException:
-                lane.interrupted(round_, began, deadline)
-                raise
-            else:
-                lane.succeeded(round_)
-                return result
-            if wait > 0:
-                await self._sleep(wait)
+    def _deadline(self, key: str, timeout: float | None) -> Deadline | None:
+        """The deadline of a call that begins now."""
+        if deadlines._current.get() is None and (timeout is None or timeout > 0):
+            return None if timeout is None else Deadline(self._clock() + timeout, self._clock)
+        deadline = shorter(timeout, self._clock)
+        if deadline is not None and deadline.remaining() <= 0:
+            raise exceeded(self.name, key, "before it began")
+        return deadline
+
+    def _watch_in(self, loop: asyncio.AbstractEventLoop) -> Watch:
+        self._loop, self._watch = loop, watch_of(loop, self._clock)
+        return self._watch
 
     def attempts(
         self, *, key: str = "", retry_if: Callable[[BaseException], bool] | None = None

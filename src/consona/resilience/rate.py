@@ -24,6 +24,9 @@ __all__ = ["BoundRateLimit", "LocalTurns", "RateLimit", "Turns", "next_turn"]
 
 MAX_KEYS = 10_000
 
+_ROUNDING_S = 1e-9
+"""A turn this close is now."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
@@ -75,7 +78,7 @@ class RateLimit:
         return BoundRateLimit(self, name, clock=clock, sleep=sleep, shared=shared, max_keys=max_keys)
 
 
-def next_turn(expected: float | None, now: float, *, limit: RateLimit, max_wait: float) -> tuple[float | None, float]:
+def next_turn(expected: float | None, now: float, *, limit: RateLimit, max_wait: float) -> tuple[float, float]:
     """One step of GCRA, without memory: what a shared limit computes inside its store.
 
     Args:
@@ -97,10 +100,10 @@ def next_turn(expected: float | None, now: float, *, limit: RateLimit, max_wait:
     interval = 1.0 / limit.rate
     begin = now if expected is None or expected < now else expected
     wait = begin - now - (limit.burst - 1) * interval
-    if wait <= 1e-9:
+    if wait <= _ROUNDING_S:
         return begin + interval, 0.0
     if wait > max_wait:
-        return expected, wait
+        return begin, wait
     return begin + interval, wait
 
 
@@ -133,19 +136,34 @@ class LocalTurns:
         self._interval = 1.0 / limit.rate
         self._slack = (limit.burst - 1) * self._interval
 
+    def take_now(self, key: str) -> bool:
+        """Take the key's turn if it may be used at once. (`next_turn` for that case alone: it is the usual one.)"""
+        now = self._clock()
+        expected = self._expected.get(key)
+        begin = self._floor if expected is None else expected
+        if begin - now - self._slack > _ROUNDING_S:
+            return False
+        self._expected[key] = max(begin, now) + self._interval
+        if expected is None:
+            self._forget()
+        else:
+            self._expected.move_to_end(key)
+        return True
+
     def take(self, key: str, *, max_wait: float) -> float:
         """As in `Turns`, at once."""
-        now = self._clock()
-        expected = self._expected.get(key, self._floor)
-        kept, wait = next_turn(expected, now, limit=self._limit, max_wait=max_wait)
+        begin = self._expected.get(key, self._floor)
+        kept, wait = next_turn(begin, self._clock(), limit=self._limit, max_wait=max_wait)
         if wait <= max_wait:
-            assert kept is not None
             self._expected[key] = kept
             self._expected.move_to_end(key)
-            if len(self._expected) > self._max_keys:
-                _, forgotten = self._expected.popitem(last=False)
-                self._floor = max(self._floor, forgotten)
+            self._forget()
         return wait
+
+    def _forget(self) -> None:
+        if len(self._expected) > self._max_keys:
+            _, forgotten = self._expected.popitem(last=False)
+            self._floor = max(self._floor, forgotten)
 
     def tokens(self, key: str) -> float:
         """The calls that could begin at once now."""
@@ -179,7 +197,7 @@ class BoundRateLimit:
 
     def acquire_now(self, key: str = "") -> bool:
         """Take a turn if one is free now; False (and nothing taken) if not, or if only a shared store knows."""
-        return self.shared is None and self.turns.take(key, max_wait=0.0) <= 0.0
+        return self.shared is None and self.turns.take_now(key)
 
     async def acquire(self, key: str = "") -> None:
         """Wait for the next turn, within `max_wait` and the deadline of the work under way.
