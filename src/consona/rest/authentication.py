@@ -33,7 +33,10 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Authentication(Protocol):
-    """How a client shows who is asking."""
+    """How a client shows who is asking.
+
+    One whose headers never change may have them as `fixed`: then the client need not ask for each request.
+    """
 
     async def headers(self, fetch: Fetch) -> Pairs:
         """The headers for a request that goes out now."""
@@ -63,11 +66,11 @@ class Bearer:
 
     def __init__(self, token: str | Callable[[], str | Awaitable[str]]) -> None:
         self._token = token
-        self._fixed = (_bearer(token),) if isinstance(token, str) else None
+        self.fixed: Pairs | None = (_bearer(token),) if isinstance(token, str) else None
 
     async def headers(self, _fetch: Fetch | None = None) -> Pairs:
-        if self._fixed is not None:
-            return self._fixed
+        if self.fixed is not None:
+            return self.fixed
         assert callable(self._token)
         token = self._token()
         if inspect.isawaitable(token):
@@ -75,7 +78,7 @@ class Bearer:
         return (_bearer(token),)
 
     async def rejected(self, headers: Pairs) -> bool:
-        return self._fixed is None and tuple(await self.headers()) != tuple(headers)
+        return self.fixed is None and tuple(await self.headers()) != tuple(headers)
 
     def __repr__(self) -> str:
         return "Bearer(***)"
@@ -99,16 +102,16 @@ class APIKey:
     def __init__(self, key: str, *, header: str = "X-API-Key") -> None:
         if not _HEADER_NAME.fullmatch(header):
             raise ConfigurationError(f"APIKey(header={header!r}): that cannot be the name of a header.")
-        self._headers = ((header, _value(key, "APIKey: the key")),)
+        self.fixed: Pairs = ((header, _value(key, "APIKey: the key")),)
 
     async def headers(self, _fetch: Fetch | None = None) -> Pairs:
-        return self._headers
+        return self.fixed
 
     async def rejected(self, _headers: Pairs) -> bool:
         return False
 
     def __repr__(self) -> str:
-        return f"APIKey(***, header={self._headers[0][0]!r})"
+        return f"APIKey(***, header={self.fixed[0][0]!r})"
 
 
 class Basic:
@@ -130,11 +133,11 @@ class Basic:
         if any(ord(character) < 32 or ord(character) == 127 for character in username + password):
             raise ConfigurationError("Basic: user name and password cannot hold control characters.")
         encoded = base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
-        self._headers = (("Authorization", f"Basic {encoded}"),)
+        self.fixed: Pairs = (("Authorization", f"Basic {encoded}"),)
         self._username = username
 
     async def headers(self, _fetch: Fetch | None = None) -> Pairs:
-        return self._headers
+        return self.fixed
 
     async def rejected(self, _headers: Pairs) -> bool:
         return False

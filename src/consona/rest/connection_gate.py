@@ -31,14 +31,20 @@ class ConnectionGate:
     def waiting(self) -> int:
         return len(self._line)
 
+    def try_enter(self, host: str) -> bool:
+        """Take a place if one is free and nobody waits; `leave` gives it back."""
+        if self._line or not self._has_place(host):
+            return False
+        self._take(host)
+        return True
+
     async def enter(self, host: str, timeout_s: float | None) -> None:
-        """Take a place; `leave` gives it back.
+        """Take a place, or wait for one; `leave` gives it back.
 
         Raises:
             BulkheadFull: None came free within `timeout_s` seconds.
         """
-        if not self._line and self._has_place(host):
-            self._take(host)
+        if self.try_enter(host):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line[turn] = host
