@@ -72,7 +72,7 @@ bench: $(VENV)/.installed-bench ## Measure Consona and its peers, side by side. 
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.installed-docs ## Build the documentation into site/.
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Open site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo "Open site/index.html"
 
 wheel: $(VENV)/.installed-check ## Build the wheel, install it in an empty environment, and use it there.
 	@$(BIN)/python scripts/fresh_install.py
