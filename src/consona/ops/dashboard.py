@@ -104,6 +104,10 @@ class Dashboard(Part):
         if store is not None:
             await store.close()
 
+    def begin_drain(self) -> None:
+        """End the streams of live updates, so that nobody waits for them; pages are still served."""
+        self._stopping.set()
+
     # ASGI.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -142,11 +142,11 @@ class Step:
 def overview(
     processes: Sequence[ProcessRecord], parts: Iterable[PartRecord], points: Iterable[Point], *, now: float
 ) -> Overview:
-    """How the system stands. `points` are those of the last minute (see `minute_start`)."""
+    """How the system stands. Of `points`, those of the last minute count (see `minute_start`)."""
     by_process = {record.id: _process(record, now) for record in processes}
     minute: dict[tuple[str, str, str], list[Figures]] = {}
     for point in points:
-        if point.process in by_process:
+        if point.process in by_process and point.slot >= minute_start(now):
             key = (by_process[point.process].record.service, point.part, point.kind)
             minute.setdefault(key, []).append(point.figures)
     grouped: dict[tuple[str, str, str], list[PartRecord]] = {}
