@@ -11,6 +11,10 @@
 The functions get an apsw connection, run on another thread, and return plain data (a cursor that is
 returned is read to its end). Those given to `write` may run more than once, so they change the
 database and nothing else.
+
+Do not open the same file with Python's own `sqlite3` module in the same process: that is a second copy
+of SQLite, and the locks of two copies in one process do not see each other. In other processes it is
+safe. Source: https://www.sqlite.org/howtocorrupt.html, section 2.2.1.
 """
 
 from __future__ import annotations

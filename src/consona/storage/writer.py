@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -22,7 +22,7 @@ from typing import Final
 
 import apsw
 
-from consona.errors import DatabaseReadOnly, QueryError
+from consona.errors import CommitUnknown, DatabaseReadOnly, QueryError
 from consona.storage.connections import Connector, Interruptible
 from consona.storage.jobs import Begin, Command, Job, Read, Session, Stop, Write, deliver, plain
 from consona.storage.sqlite_errors import (
@@ -70,6 +70,7 @@ class Writer:
         self._connector = connector
         self._on_commit = on_commit
         self._backlog: deque[Job | Stop] = deque()
+        self._in_hand: list[Job] = []
         self._lock = threading.Lock()
         self._may_commit = False
         self._refused_commit = False
@@ -117,6 +118,10 @@ class Writer:
         except BaseException as error:  # a fault of ours must not leave callers waiting for ever
             failure = error
             log.exception("%s: the writer stopped", self.name)
+            for job in self._in_hand:
+                job.error = CommitUnknown(f"{self.name}: the writer failed.", database=self.name)
+                job.error.__cause__ = error
+            deliver(self._in_hand)
         self._close()
         self._ended = True
         self._refuse_the_rest(failure)
@@ -144,6 +149,8 @@ class Writer:
     def _serve(self) -> None:
         while True:
             job = self._backlog.popleft() if self._backlog else self.inbox.get()
+            if isinstance(job, Job):
+                self._in_hand = [job]
             if isinstance(job, Write):
                 self._write_batch(job)
             elif isinstance(job, Begin):
@@ -190,11 +197,11 @@ class Writer:
                     self._run_alone(job)
                 else:
                     job.error = translated(error, self.name)
-        deliver(batch)
         counts = self.counts
         counts["writes"] += len(batch)
         counts["batches"] += 1
         counts["largest_batch"] = max(counts["largest_batch"], len(batch))
+        self._answer(batch)
         self._checkpoint()
 
     def _gather(self, first: Write) -> list[Write]:
@@ -214,6 +221,7 @@ class Writer:
             batch = [job for job in batch if not job.withdrawn]
             for job in batch:
                 job.taken = True
+        self._in_hand = list(batch)
         return batch
 
     def _run_together(self, batch: list[Write]) -> bool:
@@ -291,7 +299,7 @@ class Writer:
         self._running.end()
         self._refused_commit = False
         self._rollback()
-        deliver([job])
+        self._answer([job])
 
     # Interactive transactions.
 
@@ -302,14 +310,14 @@ class Writer:
             return
         begin.error = error and translated(error, self.name)
         if error is not None:
-            deliver([begin])
+            self._answer([begin])
             return
         session = begin.session
         session.began = self.clock()
         session.until = session.began + session.limit_s
         self.counts["transactions"] += 1
         self.holder = session
-        deliver([begin])
+        self._answer([begin])
         try:
             while not session.over:
                 self._serve_session(session)
@@ -330,8 +338,9 @@ class Writer:
         if not isinstance(job, Command) or job.session is not session:
             self._backlog.append(job)
         elif self._take(job):
+            self._in_hand = [job]
             self._step(session, job)
-            deliver([job])
+            self._answer([job])
 
     def _tell_waiters(self, session: Session, now: float) -> float:
         """Tell those who waited too long who holds the writer. Returns when the next one will have."""
@@ -387,6 +396,10 @@ class Writer:
             why = command.session.ended
             command.error = why() if why else QueryError(f"{self.name}: this transaction is over.")
         deliver([command])
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        self._in_hand = []
+        deliver(jobs)
 
     def _take(self, job: Job) -> bool:
         with self._lock:
