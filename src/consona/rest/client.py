@@ -17,17 +17,17 @@ import importlib.metadata
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, Unpack, overload
 
 from consona.address import adapter_for
 from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
-from consona.resilience.deadline import within
 from consona.resilience.policy import Policy, Runner
 from consona.resilience.retry import Retry
 from consona.rest.authentication import Authentication, Pairs
+from consona.rest.caching import CachingTransport, HTTPCache
 from consona.rest.client_body import Payload, no_payload, payload_of
 from consona.rest.client_call import REPEAT, Call, describe, merged
 from consona.rest.client_response import Response, ResponseStream
@@ -89,6 +89,7 @@ class APIClient(Part, Verbs):
         name: What the dashboard calls it; by default the host.
         connections: How many, through which proxy, trusting whom.
         transport: What carries the requests instead of the network: `ASGITransport(app)`.
+        cache: Where answers are kept that need not be asked for again: an `HTTPCache`, or the address of one.
         settings: Times, limits, and what is seldom changed.
 
     Raises:
@@ -112,6 +113,7 @@ class APIClient(Part, Verbs):
         name: str = "",
         connections: ConnectionSettings | None = None,
         transport: Transport | None = None,
+        cache: HTTPCache | str | None = None,
         settings: ClientSettings | None = None,
     ) -> None:
         self._base = Base(base)
@@ -126,19 +128,19 @@ class APIClient(Part, Verbs):
         self._connections = connections
         self._given = transport
         self._transport: Transport
+        self.cache = HTTPCache(cache) if isinstance(cache, str) else cache
+        self._caching: CachingTransport | None = None
         policy = DEFAULT_POLICY if policy is None else policy
-        if isinstance(policy, Runner):
-            self._runner, self._timeout = policy, policy.policy.timeout
-        else:
-            # One deadline over the whole call, redirects and repeats included: it is set here, once.
-            self._runner, self._timeout = replace(policy, timeout=None).bind(self.name), policy.timeout
+        self._runner = policy if isinstance(policy, Runner) else policy.bind(self.name)
         self.cookies = CookieJar() if self.settings.cookies else None
         self._foreign_headers = [
             ("Accept", "application/json, */*;q=0.5"),
             ("Accept-Encoding", ACCEPT_ENCODING),
             ("User-Agent", _user_agent()),
         ]
-        self._own_headers = merged(self._foreign_headers, headers)
+        self._fixed_auth: Pairs = getattr(auth, "fixed", None) or ()
+        self._own_headers = merged(merged(self._foreign_headers, headers), dict(self._fixed_auth))
+        self._changing_auth = None if self._fixed_auth else auth
         self._handlers: dict[int, StatusHandler] = {}
         self._request_hooks: list[RequestHook] = []
         self._response_hooks: list[ResponseHook] = []
@@ -148,6 +150,10 @@ class APIClient(Part, Verbs):
         if transport is None:
             made: Transport = adapter_for("http", self._base.origin)(self._connections)
             transport = made
+        if self.cache is not None:
+            transport = self._caching = CachingTransport(
+                transport, self.cache, credentials=[name for name, _ in self._fixed_auth]
+            )
         await transport.open()
         self._transport = transport
 
@@ -180,12 +186,12 @@ class APIClient(Part, Verbs):
             BadAnswer, AnswerTooLarge, TooManyRedirects: The answer cannot be used.
             InvalidAnswer: The answer does not fit `into`.
         """
+        return await self._call(method, path, into, options)
+
+    async def _call(self, method: str, path: str, into: Any, options: CallOptions) -> Any:
         self._require_started()
         call = self._prepare(method, path, options)
-        with (
-            self.observer.operation(method, options.get("name") or call.place.target) as op,
-            self._limit(options.get("timeout")),
-        ):
+        with self.observer.operation(method, options.get("name") or call.place.target) as op:
             raising = into is not None or options.get("raise_for_status", self.settings.raise_for_status)
             response, answered = await call.perform(op, raising=raising)
             if answered is not None:
@@ -205,8 +211,7 @@ class APIClient(Part, Verbs):
         self._require_started()
         call = self._prepare(method, path, options, streaming=True)
         with self.observer.operation(method, options.get("name") or call.place.target) as op:
-            with self._limit(options.get("timeout")):
-                head, _ = await call.perform(op, raising=True)
+            head, _ = await call.perform(op, raising=True)
             if call.opened is None:  # a redirect that is not followed: its body came with it
                 raise ConfigurationError("A redirect cannot be streamed.", hint="Allow `max_redirects`.")
             answer, decoder = call.opened
@@ -327,8 +332,9 @@ class APIClient(Part, Verbs):
     # What is told of it.
 
     def detail(self) -> dict[str, Any]:
-        """The base, and how the policy stands for each host."""
-        return {"base": self.base, "policy": {**self._runner.state(), "timeout": self._timeout}}
+        """The base, how the policy stands for each host, and what the cache did."""
+        known = {"base": self.base, "policy": self._runner.state()}
+        return known if self.cache is None else {**known, "cache": self.cache.detail()}
 
     async def check(self) -> Health:
         """Down when it is not started or the base's circuit is open; nothing is sent, since every call tells."""
@@ -349,7 +355,15 @@ class APIClient(Part, Verbs):
         if not options:
             headers = self._own_headers if place.own else self._foreign_headers
             return Call(
-                self, method, place, place.url, headers, no_payload, safe=method in IDEMPOTENT, streaming=streaming
+                self,
+                method,
+                place,
+                place.url,
+                headers,
+                no_payload,
+                safe=method in IDEMPOTENT,
+                timeout=self._runner.policy.timeout,
+                streaming=streaming,
             )
         payload = no_payload
         json, data, content = options.get("json"), options.get("data"), options.get("content")
@@ -361,6 +375,7 @@ class APIClient(Part, Verbs):
             headers = merged(headers, given)
         if payload.content_type and not (given and "content-type" in (name.lower() for name in given)):
             headers = [*headers, ("Content-Type", payload.content_type)]
+        timeout = options.get("timeout")
         safe = method in IDEMPOTENT
         if not safe and options.get("idempotent", self.settings.idempotent):
             safe = True
@@ -374,13 +389,24 @@ class APIClient(Part, Verbs):
             headers,
             payload,
             safe=safe and payload.repeatable,
+            timeout=self._runner.policy.timeout if timeout is None else None if timeout == math.inf else timeout,
             streaming=streaming,
         )
 
     async def _fetch(self, method: str, url: str, headers: Pairs, body: bytes) -> Response:
         """What credentials are fetched with: under the policy, never redirected, and without credentials of ours."""
         place = self._base.place(url)
-        call = Call(self, method, place, place.url, [*self._foreign_headers, *headers], Payload(body), safe=True)
+        call = Call(
+            self,
+            method,
+            place,
+            place.url,
+            [*self._foreign_headers, *headers],
+            Payload(body),
+            safe=True,
+            timeout=self._runner.policy.timeout,
+        )
+        call.max_redirects = 0
         with self.observer.operation(method, place.target) as op:
             response = await call.exchange()
             op.set(**describe(call, response))
@@ -388,15 +414,6 @@ class APIClient(Part, Verbs):
                 op.fail(f"api.{response.status}")
                 raise call.error_for(response)
             return response
-
-    def _limit(self, timeout: float | None) -> AbstractContextManager[Any]:
-        seconds = self._timeout if timeout is None else timeout
-        if seconds is None or seconds == math.inf:
-            return _unlimited
-        return within(seconds, clock=self._runner._clock)
-
-
-_unlimited: Final[AbstractContextManager[None]] = nullcontext()
 
 
 @functools.cache

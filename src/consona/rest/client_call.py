@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from consona.errors import APIError, ConsonaError
+from consona.errors import APIError, BulkheadFull, CircuitOpen, ConsonaError, RateLimited
 from consona.resilience import deadline as deadlines
-from consona.rest.authentication import Pairs
+from consona.rest.authentication import Authentication, Pairs
+from consona.rest.cache_answers import CacheAnswer, is_kept
 from consona.rest.client_body import Payload, no_payload
 from consona.rest.client_errors import BadAnswer, ConnectionLost, TooManyRedirects
-from consona.rest.client_response import Response, api_error, lowered, read_whole
+from consona.rest.client_response import Response, api_error, read_whole
 from consona.rest.client_url import Place
 from consona.rest.content_decoding import Decoder, decoder_for
 from consona.rest.headers import encode_header
@@ -56,12 +57,14 @@ class Call:
         "client",
         "error",
         "headers",
+        "max_redirects",
         "method",
         "opened",
         "payload",
         "place",
         "safe",
         "streaming",
+        "timeout",
         "url",
     )
 
@@ -75,6 +78,7 @@ class Call:
         payload: Payload,
         *,
         safe: bool,
+        timeout: float | None,
         streaming: bool = False,
     ) -> None:
         self.client = client
@@ -85,9 +89,12 @@ class Call:
         self.payload = payload
         self.safe = safe
         """Whether it may be sent again although something of it was sent already."""
+        self.timeout = timeout
+        """Seconds for all of it, redirects and repeats included."""
+        self.max_redirects = client.settings.max_redirects
         self.streaming = streaming
         self.attempts = 0
-        self.began = time.perf_counter()
+        self.began = client._runner._clock()
         self.error: APIError | None = None
         self.opened: tuple[Answer, Decoder | None] | None = None
         """The answer that is still to be read, when `streaming`."""
@@ -99,13 +106,12 @@ class Call:
             ConsonaError: There was no answer, or none that can be used.
         """
         hops = 0
-        limit = self.client.settings.max_redirects
+        client = self.client
+        limit = self.max_redirects
         whole_is_safe = self.safe  # a redirect may make a GET of a POST; the caller would repeat the POST
         while True:
             try:
-                response = await self.client._runner.run(
-                    self.attempt, key=self.place.origin, retry_if=if_safe if self.safe else if_unsent
-                )
+                response = await self._by_policy() if self.client._caching is None else await self._kept_or_asked()
             except APIError as error:
                 if error is not self.error:  # it came from a hook of the user's
                     raise
@@ -121,6 +127,31 @@ class Call:
                 raise TooManyRedirects(f"{self.method} {REDACTION.url(self.url)}: more than {limit} redirects.")
             self._redirect(response)
 
+    async def _by_policy(self) -> Response:
+        return await self.client._runner.run(
+            self.attempt,
+            key=self.place.origin,
+            retry_if=if_safe if self.safe else if_unsent,
+            timeout=self.time_left() if self.attempts else self.timeout,
+        )
+
+    async def _kept_or_asked(self) -> Response:
+        """What the cache has costs no turn of the policy's, and is there while a circuit is open."""
+        caching = self.client._caching
+        assert caching is not None
+        if self.payload is not no_payload or self.client._request_hooks:  # a hook may change what is asked for
+            return await self._by_policy()
+        request = Request(self.method, self.url, self._headers_of_the_moment(), None, self.client.settings.timeouts)
+        kept = await caching.kept(request)
+        if kept is None:
+            try:
+                return await self._by_policy()
+            except (BulkheadFull, CircuitOpen, RateLimited):
+                kept = await caching.kept(request, instead_of_error=True)
+                if kept is None:
+                    raise
+        return await self._received(kept)
+
     async def perform(self, op: Operation, *, raising: bool) -> tuple[Response, Any]:
         """With credentials and handlers: the last answer, and what a handler answered instead of it (else None).
 
@@ -128,7 +159,7 @@ class Call:
             APIError: The status is 400 or above, nobody took care of it, and `raising`.
         """
         client = self.client
-        auth = client.auth if self.place.own else None
+        auth = client._changing_auth if self.place.own else None
         start: _Start = (self.method, self.place, self.url, self.payload, self.headers, self.safe)
         renewed = repeated = False
         shown: Pairs = ()
@@ -136,8 +167,9 @@ class Call:
         try:
             while True:
                 if auth is not None:
-                    shown = await auth.headers(client._fetch)
-                    self.headers = merged(self.headers, dict(shown))
+                    shown = await self._with_credentials(auth)
+                    if client._caching is not None:
+                        client._caching.credentials.update(name.lower() for name, _ in shown)
                 response = await self.exchange()
                 status = response.status
                 if status < 400:
@@ -145,7 +177,7 @@ class Call:
                 repeatable = start[3].repeatable
                 if status == 401 and auth is not None and repeatable and not renewed:
                     renewed = True
-                    if await auth.rejected(shown):
+                    if await auth.rejected(shown):  # others are to be had
                         self._back_to(start)
                         continue
                 handler = client._handlers.get(status)
@@ -169,49 +201,62 @@ class Call:
         """One try."""
         client = self.client
         self.attempts += 1
-        own = self.place.own
         request = Request(
             self.method, self.url, self._headers_of_the_moment(), self.payload.next(), client.settings.timeouts
         )
         for hook in client._request_hooks:
             await awaited(hook(request))
-        answer = await client._transport.send(request)
+        return await self._received(await client._transport.send(request))
+
+    async def _received(self, answer: Answer) -> Response:
+        """The answer, read (unless it is streamed). Raises the error of a server in trouble."""
+        client = self.client
         try:
             status = answer.status
-            raw = lowered(answer.headers)
-            decoder = None
-            for name, value in raw:
-                if name == b"content-encoding":
-                    decoder = decoder_for(value.decode("latin-1"))
-                elif name == b"set-cookie" and own and client.cookies is not None:
-                    client.cookies.take(self.url, value.decode("latin-1"))
-            if self.method == "HEAD":
-                decoder = None
+            raw = answer.headers
+            decoder = self._read_head(answer)
             if self.streaming and status < 400 and status not in REDIRECTS:
                 self.opened, content = (answer, decoder), b""
             else:
                 content = await read_whole(answer, decoder, client.settings.max_answer_bytes)
+            response = Response(
+                status,
+                raw,
+                content,
+                method=self.method,
+                url=self.url,
+                http_version=answer.http_version,
+                attempts=self.attempts,
+                elapsed=client._runner._clock() - self.began,
+                cache=answer.cache if isinstance(answer, CacheAnswer) else "",
+            )
+            for after in client._response_hooks:
+                await awaited(after(response))
         except BaseException:
             await answer.close()
             raise
-        response = Response(
-            status,
-            raw,
-            content,
-            method=self.method,
-            url=self.url,
-            http_version=answer.http_version,
-            attempts=self.attempts,
-            elapsed=time.perf_counter() - self.began,
-        )
-        for after in client._response_hooks:
-            await awaited(after(response))
         if status >= 500 or status in RETRY_STATUSES:
             # Inside the policy `retryable` says that the server is in trouble, which the breaker counts;
             # whether the request is repeated is for `retry_if` to say.
             self.error = api_error(response, retryable=True)
             raise self.error
         return response
+
+    def _read_head(self, answer: Answer) -> Decoder | None:
+        """Keep the cookies, and find what undoes the body's coding."""
+        decoder = None
+        cookies = self.client.cookies if self.place.own else None
+        for name, value in answer.headers:
+            length = len(name)  # most headers are told apart by that alone
+            if length == 16 and name.lower() == b"content-encoding" and self.method != "HEAD":
+                decoder = decoder_for(value.decode("latin-1"))
+            elif length == 10 and cookies is not None and name.lower() == b"set-cookie" and not is_kept(answer, value):
+                cookies.take(self.url, value.decode("latin-1"))
+        return decoder
+
+    def time_left(self) -> float | None:
+        """Seconds until the end of the whole call; None without one."""
+        return None if self.timeout is None else self.timeout - (self.client._runner._clock() - self.began)
 
     def error_for(self, response: Response) -> APIError:
         """The error that a caller sees for this answer."""
@@ -220,6 +265,18 @@ class Call:
             error = api_error(response, retryable=False)
         error.retryable = self.safe and response.status in RETRY_STATUSES
         return error
+
+    async def _with_credentials(self, auth: Authentication) -> Pairs:
+        """Add what shows who is asking, unless the call brings that itself."""
+        left = self.time_left()
+        if left is None:
+            shown = await auth.headers(self.client._fetch)
+        else:
+            with deadlines.within(max(0.0, left), clock=self.client._runner._clock):
+                shown = await auth.headers(self.client._fetch)
+        names = {name.lower() for name, _ in self.headers}
+        self.headers = merged(self.headers, {name: value for name, value in shown if name.lower() not in names})
+        return shown
 
     def _back_to(self, start: _Start) -> None:
         self.method, self.place, self.url, self.payload, self.headers, self.safe = start
@@ -233,8 +290,7 @@ class Call:
                 headers.append(("traceparent", carried["traceparent"]))
             return headers
         headers += carried.items()
-        left = deadlines.to_header()
-        if left is not None:
+        if (left := deadlines.to_header()) is not None:
             headers.append((deadlines.HEADER, left))
         cookies = self.client.cookies
         if cookies is not None and (cookie := cookies.header(self.url)):
@@ -270,12 +326,19 @@ async def awaited(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
+@functools.lru_cache(maxsize=1024)
+def _without_secrets(url: str) -> str:
+    return REDACTION.url(url)
+
+
 def describe(call: Call, response: Response | None) -> dict[str, Any]:
     """What the history keeps of a call."""
     url = call.url
-    known: dict[str, Any] = {"url": REDACTION.url(url) if "?" in url else url, "attempts": call.attempts}
+    known: dict[str, Any] = {"url": _without_secrets(url) if "?" in url else url, "attempts": call.attempts}
     if response is not None:
         known["status"] = response.status
+        if response.cache:
+            known["cache"] = response.cache
         known["bytes"] = len(response.content)
     return known
 

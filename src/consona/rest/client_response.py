@@ -6,7 +6,7 @@ import codecs
 import functools
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, TypeVar, overload
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from consona.errors import APIError
 from consona.rest.client_errors import AnswerTooLarge, BadAnswer, InvalidAnswer
 from consona.rest.content_decoding import Decoder
-from consona.rest.headers import Headers, RawHeaders
+from consona.rest.headers import Headers
 from consona.rest.problems import title_of
 from consona.rest.safe_retry import retry_after
 from consona.rest.transport import Answer
@@ -41,16 +41,17 @@ class Response:
         url: Where the answer came from, after redirects.
         method: With which method (a redirect may have made a GET of it).
         elapsed: Seconds that the call took, all tries and waits included.
-        attempts: How many requests it took: 1 where the first was answered at once.
+        attempts: How many requests it took: 1 where the first was answered at once, 0 where the cache answered.
+        cache: `hit`, `stale` or `revalidated` where the client's cache gave it, else empty.
         http_version: `1.1`
     """
 
-    __slots__ = ("attempts", "content", "elapsed", "http_version", "method", "raw_headers", "status", "url")
+    __slots__ = ("attempts", "cache", "content", "elapsed", "http_version", "method", "raw_headers", "status", "url")
 
     def __init__(
         self,
         status: int,
-        raw_headers: RawHeaders,
+        raw_headers: Sequence[tuple[bytes, bytes]],
         content: bytes = b"",
         *,
         method: str = "GET",
@@ -58,6 +59,7 @@ class Response:
         http_version: str = "1.1",
         attempts: int = 1,
         elapsed: float = 0.0,
+        cache: str = "",
     ) -> None:
         self.status = status
         self.raw_headers = raw_headers
@@ -67,6 +69,12 @@ class Response:
         self.http_version = http_version
         self.attempts = attempts
         self.elapsed = elapsed
+        self.cache = cache
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether the body came from the client's cache."""
+        return bool(self.cache)
 
     @property
     def ok(self) -> bool:
@@ -76,7 +84,7 @@ class Response:
     @property
     def headers(self) -> Headers:
         """The headers, names in any case: `response.headers["content-type"]`, `.all("link")`."""
-        return Headers(self.raw_headers)
+        return Headers([(name.lower(), value) for name, value in self.raw_headers])
 
     @property
     def content_type(self) -> str:
@@ -113,7 +121,7 @@ class ResponseStream:
     """An answer whose body is read as it is asked for, so its length is bounded by nothing but patience.
 
     Attributes:
-        status, url, method, attempts, http_version: As in `Response`.
+        status, url, method, attempts, http_version, cache: As in `Response`.
         elapsed: Seconds until the head of the answer.
     """
 
@@ -125,6 +133,7 @@ class ResponseStream:
         self.attempts = head.attempts
         self.elapsed = head.elapsed
         self.http_version = head.http_version
+        self.cache = head.cache
         self.bytes_read = 0
         """How many decompressed bytes have been given out."""
         self._answer = answer
@@ -212,24 +221,29 @@ def decode(content: bytes, into: Any, response: Response) -> Any:
     except TypeError:  # a type that cannot be hashed, or that msgspec does not know
         decoder = msgspec.json.Decoder(into)
     try:
-        if not content:
-            return msgspec.convert(None, into)
-        return decoder.decode(content)
-    except msgspec.ValidationError as error:
-        what = f"{response.method} {REDACTION.url(response.url)}"
-        if not content:
-            raise BadAnswer(f"{what} answered {response.status} without a body.") from None
-        fields = list(itertools.islice(wrong_fields(msgspec.json.decode(content), into, "body"), MAX_FIELDS))
-        shown = "; ".join(f"{field.path} {field.message}" for field in fields[:3])
-        raise InvalidAnswer(
-            f"The answer to {what} is no {getattr(into, '__name__', into)}: {shown}.", fields=fields
-        ) from error
+        try:
+            return decoder.decode(content) if content else msgspec.convert(None, into)
+        except msgspec.ValidationError as error:
+            if not content:
+                what = f"{response.method} {REDACTION.url(response.url)}"
+                raise BadAnswer(f"{what} answered {response.status} without a body.") from None
+            raise _invalid(msgspec.json.decode(content), into, response) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         kind = response.content_type or "no content type"
         raise BadAnswer(
             f"{response.method} {REDACTION.url(response.url)} answered {response.status} with {len(content):,} bytes "
             f"({kind}) that are no JSON."
         ) from error
+
+
+def _invalid(data: Any, into: Any, response: Response) -> InvalidAnswer:
+    fields = list(itertools.islice(wrong_fields(data, into, "body"), MAX_FIELDS))
+    shown = "; ".join(f"{field.path} {field.message}" for field in fields[:3])
+    return InvalidAnswer(
+        f"The answer to {response.method} {REDACTION.url(response.url)} is no {getattr(into, '__name__', into)}: "
+        f"{shown}.",
+        fields=fields,
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -274,10 +288,6 @@ def api_error(response: Response, *, retryable: bool) -> APIError:
         retry_after=retry_after(response.headers.get("retry-after")),
         attempts=response.attempts,
     )
-
-
-def lowered(pairs: Any) -> RawHeaders:
-    return [(name.lower(), value) for name, value in pairs]
 
 
 def links(headers: Headers) -> Iterator[tuple[str, str]]:

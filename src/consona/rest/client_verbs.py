@@ -41,14 +41,8 @@ class CallOptions(TypedDict, total=False):
 class Verbs(ABC):
     """What `APIClient` can be asked to do in one word."""
 
-    @overload
-    async def request(self, method: str, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
-    @overload
-    async def request(
-        self, method: str, path: str, *, into: None = None, **options: Unpack[CallOptions]
-    ) -> Response: ...
     @abstractmethod
-    async def request(self, method: str, path: str, *, into: Any = None, **options: Unpack[CallOptions]) -> Any: ...
+    async def _call(self, method: str, path: str, into: Any, options: CallOptions) -> Any: ...
 
     @overload
     async def get(self, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
@@ -56,7 +50,7 @@ class Verbs(ABC):
     async def get(self, path: str, *, into: None = None, **options: Unpack[CallOptions]) -> Response: ...
     async def get(self, path: str, *, into: Any = None, **options: Unpack[CallOptions]) -> Any:
         """Read. See `request`."""
-        return await self.request("GET", path, into=into, **options)
+        return await self._call("GET", path, into, options)
 
     @overload
     async def post(self, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
@@ -64,7 +58,7 @@ class Verbs(ABC):
     async def post(self, path: str, *, into: None = None, **options: Unpack[CallOptions]) -> Response: ...
     async def post(self, path: str, *, into: Any = None, **options: Unpack[CallOptions]) -> Any:
         """Create, or do. See `request`; sent again only where that is safe (`idempotent=True`)."""
-        return await self.request("POST", path, into=into, **options)
+        return await self._call("POST", path, into, options)
 
     @overload
     async def put(self, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
@@ -72,7 +66,7 @@ class Verbs(ABC):
     async def put(self, path: str, *, into: None = None, **options: Unpack[CallOptions]) -> Response: ...
     async def put(self, path: str, *, into: Any = None, **options: Unpack[CallOptions]) -> Any:
         """Replace. See `request`."""
-        return await self.request("PUT", path, into=into, **options)
+        return await self._call("PUT", path, into, options)
 
     @overload
     async def patch(self, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
@@ -80,7 +74,7 @@ class Verbs(ABC):
     async def patch(self, path: str, *, into: None = None, **options: Unpack[CallOptions]) -> Response: ...
     async def patch(self, path: str, *, into: Any = None, **options: Unpack[CallOptions]) -> Any:
         """Change. See `request`; sent again only where that is safe (`idempotent=True`)."""
-        return await self.request("PATCH", path, into=into, **options)
+        return await self._call("PATCH", path, into, options)
 
     @overload
     async def delete(self, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
@@ -88,12 +82,14 @@ class Verbs(ABC):
     async def delete(self, path: str, *, into: None = None, **options: Unpack[CallOptions]) -> Response: ...
     async def delete(self, path: str, *, into: Any = None, **options: Unpack[CallOptions]) -> Any:
         """Remove. See `request`."""
-        return await self.request("DELETE", path, into=into, **options)
+        return await self._call("DELETE", path, into, options)
 
     async def head(self, path: str, **options: Unpack[CallOptions]) -> Response:
         """Ask for the head of an answer. See `request`."""
-        return await self.request("HEAD", path, **options)
+        response: Response = await self._call("HEAD", path, None, options)
+        return response
 
     async def options(self, path: str, **options: Unpack[CallOptions]) -> Response:
         """Ask what may be asked. See `request`."""
-        return await self.request("OPTIONS", path, **options)
+        response: Response = await self._call("OPTIONS", path, None, options)
+        return response
