@@ -40,9 +40,11 @@ def test_no_credentials_are_seen_in_a_repr():
 
 async def test_a_changing_token_is_asked_for_and_after_a_401_once_more():
     tokens = iter(["old", "new", "new"])
-    async with wire.Wire(wire.answer(401), wire.answer()) as server:
-        async with APIClient(server.url, auth=Bearer(lambda: next(tokens))) as api:
-            await api.get("/")
+    async with (
+        wire.Wire(wire.answer(401), wire.answer()) as server,
+        APIClient(server.url, auth=Bearer(lambda: next(tokens))) as api,
+    ):
+        await api.get("/")
     assert [seen.headers["authorization"] for seen in server.seen] == ["Bearer old", "Bearer new"]
 
 
@@ -113,10 +115,13 @@ async def test_a_token_that_is_refused_is_replaced_once_however_many_were_refuse
 
 async def test_a_refusing_token_endpoint_is_told_by_its_known_code_only():
     body = b'{"error": "invalid_client", "error_description": "secret xyz is wrong"}'
-    async with wire.Wire(wire.answer(401, body)) as login, wire.Wire(wire.answer()) as shop:
-        async with APIClient(shop.url, auth=ClientCredentials(login.url, "shop", "secret")) as api:
-            with pytest.raises(AuthenticationError, match="invalid_client") as caught:
-                await api.get("/")
+    async with (
+        wire.Wire(wire.answer(401, body)) as login,
+        wire.Wire(wire.answer()) as shop,
+        APIClient(shop.url, auth=ClientCredentials(login.url, "shop", "secret")) as api,
+    ):
+        with pytest.raises(AuthenticationError, match="invalid_client") as caught:
+            await api.get("/")
     assert "xyz" not in str(caught.value)
     assert shop.seen == []
 
@@ -138,10 +143,13 @@ async def test_a_token_endpoint_is_retried_and_never_redirected():
     [(b'{"access_token": "x", "token_type": "mac"}', AuthenticationError), (b'{"token": 1}', InvalidAnswer)],
 )
 async def test_an_answer_without_a_bearer_token_is_an_error(body, error):
-    async with wire.Wire(wire.answer(200, body)) as login, wire.Wire(wire.answer()) as shop:
-        async with APIClient(shop.url, auth=ClientCredentials(login.url, "shop", "secret")) as api:
-            with pytest.raises(error):
-                await api.get("/")
+    async with (
+        wire.Wire(wire.answer(200, body)) as login,
+        wire.Wire(wire.answer()) as shop,
+        APIClient(shop.url, auth=ClientCredentials(login.url, "shop", "secret")) as api,
+    ):
+        with pytest.raises(error):
+            await api.get("/")
 
 
 async def test_a_cancelled_fetch_does_not_fail_those_who_wait_for_it():
@@ -152,13 +160,16 @@ async def test_a_cancelled_fetch_does_not_fail_those_who_wait_for_it():
         await go_on.wait()
         writer.write(wire.message(200, b'{"access_token": "late"}'))
 
-    async with wire.Wire(slow) as login, wire.Wire(wire.answer()) as shop:
-        async with APIClient(shop.url, auth=ClientCredentials(login.url, "shop", "secret")) as api:
-            first = asyncio.create_task(api.get("/first"))
-            await arrived.wait()
-            second = asyncio.create_task(api.get("/second"))
-            await asyncio.sleep(0)
-            first.cancel()
-            go_on.set()
-            assert (await second).status == 200
+    async with (
+        wire.Wire(slow) as login,
+        wire.Wire(wire.answer()) as shop,
+        APIClient(shop.url, auth=ClientCredentials(login.url, "shop", "secret")) as api,
+    ):
+        first = asyncio.create_task(api.get("/first"))
+        await arrived.wait()
+        second = asyncio.create_task(api.get("/second"))
+        await asyncio.sleep(0)
+        first.cancel()
+        go_on.set()
+        assert (await second).status == 200
     assert [seen.target for seen in shop.seen] == ["/second"]

@@ -142,11 +142,13 @@ async def test_a_call_can_be_given_the_name_that_figures_know_it_by():
 
 async def test_no_value_of_body_or_credentials_is_logged_or_kept(caplog):
     caplog.set_level(logging.DEBUG, "consona")
-    async with wire.Wire(wire.answer(500, b'{"iban": "DE00"}')) as server:
-        async with APIClient(server.url, auth=Bearer("s3cr3t-token")) as api:
-            with pytest.raises(APIError):
-                await api.post("/pay", json={"card": "4111"}, headers={"X-Api-Key": "k-123"})
-            kept = f"{api.history} {api.stats} {caplog.text} {api!r} {api.auth!r}"
+    async with (
+        wire.Wire(wire.answer(500, b'{"iban": "DE00"}')) as server,
+        APIClient(server.url, auth=Bearer("s3cr3t-token")) as api,
+    ):
+        with pytest.raises(APIError):
+            await api.post("/pay", json={"card": "4111"}, headers={"X-Api-Key": "k-123"})
+        kept = f"{api.history} {api.stats} {caplog.text} {api!r} {api.auth!r}"
     for secret in ("s3cr3t", "4111", "DE00", "k-123"):
         assert secret not in kept
 
@@ -156,9 +158,11 @@ async def test_no_value_of_body_or_credentials_is_logged_or_kept(caplog):
 
 @pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
 async def test_a_passing_failure_of_a_get_is_tried_again(status):
-    async with wire.Wire(wire.answer(status), wire.answer(200, ADA)) as server:
-        async with APIClient(server.url, policy=EAGER) as api:
-            assert (await api.get("/")).attempts == 2
+    async with (
+        wire.Wire(wire.answer(status), wire.answer(200, ADA)) as server,
+        APIClient(server.url, policy=EAGER) as api,
+    ):
+        assert (await api.get("/")).attempts == 2
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 500, 501])
@@ -239,12 +243,14 @@ async def test_retry_after_beyond_the_deadline_is_not_waited_for():
 
 async def test_a_silent_server_is_given_up_and_asked_again_by_the_read_timeout():
     settings = ClientSettings(timeouts=Timeouts(read=0.05))
-    async with wire.Wire(wire.silence, wire.answer()) as server:
-        async with APIClient(server.url, policy=EAGER, settings=settings) as api:
-            assert (await api.get("/")).attempts == 2
-            server.deeds = [wire.silence]
-            with pytest.raises(DeadlineExceeded) as caught:
-                await api.post("/")
+    async with (
+        wire.Wire(wire.silence, wire.answer()) as server,
+        APIClient(server.url, policy=EAGER, settings=settings) as api,
+    ):
+        assert (await api.get("/")).attempts == 2
+        server.deeds = [wire.silence]
+        with pytest.raises(DeadlineExceeded) as caught:
+            await api.post("/")
     assert caught.value.context["phase"] == "read"
     assert len(server.seen) == 3
 
@@ -280,13 +286,16 @@ async def test_redirects_share_the_one_deadline_of_the_call():
     ],
 )
 async def test_credentials_go_to_the_base_and_nowhere_else(auth, name, value):
-    async with wire.Wire(wire.answer(set_cookie="sid=1")) as home, wire.Wire(wire.answer()) as elsewhere:
-        async with APIClient(home.url, auth=auth, headers={"X-Own": "1"}) as api:
-            await api.get("/")
-            await api.get(f"{home.url}/absolute")
-            await api.get(f"{elsewhere.url}/absolute")
-            home.deeds = [wire.answer(307, location=f"{elsewhere.url}/redirected")]
-            await api.post("/", json={}, headers={"X-Secret": "2"}, idempotent=True)
+    async with (
+        wire.Wire(wire.answer(set_cookie="sid=1")) as home,
+        wire.Wire(wire.answer()) as elsewhere,
+        APIClient(home.url, auth=auth, headers={"X-Own": "1"}) as api,
+    ):
+        await api.get("/")
+        await api.get(f"{home.url}/absolute")
+        await api.get(f"{elsewhere.url}/absolute")
+        home.deeds = [wire.answer(307, location=f"{elsewhere.url}/redirected")]
+        await api.post("/", json={}, headers={"X-Secret": "2"}, idempotent=True)
     assert [seen.headers[name] for seen in home.seen] == [value] * 3
     assert home.seen[1].headers["cookie"] == "sid=1"
     assert [seen.target for seen in elsewhere.seen] == ["/absolute", "/redirected"]
@@ -328,9 +337,11 @@ async def test_cookies_can_be_switched_off():
 )
 async def test_a_redirect_changes_the_method_as_rfc_9110_says(method, status, then):
     body = None if method in {"GET", "HEAD"} else {"a": 1}
-    async with wire.Wire(wire.answer(status, b"", location="/there"), wire.answer(200, b"")) as server:
-        async with APIClient(f"{server.url}/v1") as api:
-            reply = await api.request(method, "/here", json=body)
+    async with (
+        wire.Wire(wire.answer(status, b"", location="/there"), wire.answer(200, b"")) as server,
+        APIClient(f"{server.url}/v1") as api,
+    ):
+        reply = await api.request(method, "/here", json=body)
     assert [(seen.method, seen.target) for seen in server.seen] == [(method, "/v1/here"), (then, "/there")]
     assert server.seen[1].body == (b'{"a":1}' if then == method and body else b"")
     assert (reply.url, reply.attempts) == (f"{server.url}/there", 2)
@@ -358,10 +369,12 @@ async def test_a_redirect_to_nowhere_says_so(location):
 
 
 async def test_a_lost_connection_after_a_redirected_post_does_not_invite_to_repeat_it():
-    async with wire.Wire(wire.answer(303, location="/result"), wire.hang_up) as server:
-        async with APIClient(server.url, policy=EAGER) as api:
-            with pytest.raises(ConnectionLost) as caught:
-                await api.post("/orders", json={})
+    async with (
+        wire.Wire(wire.answer(303, location="/result"), wire.hang_up) as server,
+        APIClient(server.url, policy=EAGER) as api,
+    ):
+        with pytest.raises(ConnectionLost) as caught:
+            await api.post("/orders", json={})
     assert [seen.method for seen in server.seen] == ["POST", "GET", "GET", "GET"]
     assert not caught.value.retryable
 

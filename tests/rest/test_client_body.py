@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 
@@ -21,7 +21,7 @@ async def pieces():
 @pytest.mark.parametrize(
     ("body", "sent", "kind"),
     [
-        ({"json": {"at": datetime.date(2026, 1, 2)}}, b'{"at":"2026-01-02"}', "application/json"),
+        ({"json": {"at": dt.date(2026, 1, 2)}}, b'{"at":"2026-01-02"}', "application/json"),
         ({"data": {"a": "b c", "d": ["1", "ü"]}}, b"a=b+c&d=1&d=%C3%BC", "application/x-www-form-urlencoded"),
         ({"content": b"\x00\xff"}, b"\x00\xff", "application/octet-stream"),
         ({"content": "ü"}, "ü".encode(), "text/plain; charset=utf-8"),

@@ -106,7 +106,6 @@ class Call:
             ConsonaError: There was no answer, or none that can be used.
         """
         hops = 0
-        client = self.client
         limit = self.max_redirects
         whole_is_safe = self.safe  # a redirect may make a GET of a POST; the caller would repeat the POST
         while True:
