@@ -42,7 +42,9 @@ def free_port() -> int:
 class Command:
     """`consona …` in a process of its own; its output is collected line by line."""
 
-    def __init__(self, *arguments: object, folder: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: object, folder: Path, env: dict[str, str] | None = None, fds: tuple[int, ...] = ()
+    ) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
@@ -50,6 +52,7 @@ class Command:
             cwd=folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             stdin=subprocess.DEVNULL,
+            pass_fds=fds,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

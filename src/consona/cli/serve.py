@@ -40,6 +40,9 @@ __all__ = ["serve"]
 GRACE_S: Final = 5.0
 """Beyond the drain: how long a worker without a supervisor may take before it ends itself."""
 
+FIRST_REQUEST_S: Final = 1.0
+"""How long a new connection may take to send its first request while the process drains."""
+
 Message = MutableMapping[str, Any]
 ASGI = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
@@ -50,11 +53,29 @@ class _Server(uvicorn.Server):
     """uvicorn, that ends with an exit code instead of killing itself with the signal that it got."""
 
     on_started: Callable[[], None] | None = None
+    begin_drain: Callable[[], None] | None = None
+    """The application's: an APIServer says that it is not ready any more, and ends its streams of events."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.on_started is not None and self.started:
             self.on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain. A connection that was just accepted may still send its first request: closing it would lose that."""
+        for server in self.servers:
+            server.close()
+        end = time.monotonic() + FIRST_REQUEST_S
+        while self._first_requests_come() and time.monotonic() < end:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.02)
+        if self.begin_drain is not None:
+            self.begin_drain()
+        await super().shutdown(sockets)
+
+    def _first_requests_come(self) -> bool:
+        if self.force_exit:
+            return False
+        return any(getattr(each, "cycle", each) is None for each in self.server_state.connections)
 
     def ask_to_stop(self, *, at_once: bool = False) -> None:
         """Drain; at once: cut the requests under way. Safe from other threads and from signal handlers."""
@@ -103,6 +124,7 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells in its words what we tell in ours
     default_tracer.sampler = Sampler(serving.traces_per_second, serving.trace_ratio)
     application: Any = load_asgi(serving.target, Path(serving.folder).resolve())
+    begin_drain = getattr(application, "begin_drain", None)
     if serving.access_log:
         application = _AccessLog(application)
     config = uvicorn.Config(
@@ -115,7 +137,7 @@ def serve(
         ws="websockets-sansio",
     )
     server = _Server(config)
-    server.on_started = on_started
+    server.on_started, server.begin_drain = on_started, begin_drain
     if supervised:
         _stop_with_supervisor(server, serving.drain_s)
     if listener is None:

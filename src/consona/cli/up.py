@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from consona.cli.answering import status_of, until_it_answers
+from consona.cli.answering import status_of
 from consona.cli.listen import PortInUseError, listen_tcp, url_of
 from consona.cli.serving import Serving, Visiting
 from consona.cli.signals import stopping_on_signals
@@ -27,6 +27,7 @@ __all__ = ["up"]
 
 DASHBOARD: Final = "consona.ops.dashboard:create()"
 SAID_AFTER_S: Final = 15.0
+ASKED_EVERY_S: Final = 0.1
 
 
 def up(
@@ -151,12 +152,15 @@ class _System:
         self.terminal.line_of("consona", "Press Ctrl-C to stop.")
 
     async def _answers(self, address: _Address, supervisor: Supervisor) -> bool:
+        """Wait for an answer, for as long as one of its programs is not given up."""
+        clock = asyncio.get_running_loop().time
+        tell_at = clock() + SAID_AFTER_S
         while not set(address.programs) <= supervisor.failed:
-            try:
-                async with asyncio.timeout(SAID_AFTER_S):
-                    await until_it_answers(address.url)
+            if await status_of(address.url):
                 return True
-            except TimeoutError:
+            await asyncio.sleep(ASKED_EVERY_S)
+            if clock() > tell_at:
+                tell_at = clock() + SAID_AFTER_S
                 self.terminal.line_of("consona", f"Still waiting for {address.label} to answer at {address.url}")
         return False
 
