@@ -215,6 +215,19 @@ async def test_work_past_its_deadline_is_not_begun(through):
 
 
 @virtual
+async def test_an_error_of_the_call_itself_passes_also_at_the_deadline(through):
+    async def call():
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            raise ConnectError("lost") from None
+
+    with pytest.raises(ConnectError):
+        await through(bind(timeout=5.0, retry=Retry(backoff=0.0)), call)
+    assert asyncio.current_task().cancelling() == 0
+
+
+@virtual
 async def test_a_cancellation_from_outside_stays_one(through):
     call = Dependency(takes=100.0)
     task = asyncio.ensure_future(through(bind(timeout=5.0, retry=Retry()), call))
@@ -317,6 +330,15 @@ async def test_callers_in_a_hurry_do_not_open_the_circuit(through):
         with within(0.01, clock=now), pytest.raises(DeadlineExceeded):
             await through(runner, Dependency(takes=0.5))
     assert runner.state()["keys"][""]["breaker"]["state"] == "closed"
+
+
+@virtual
+async def test_errors_that_are_no_fault_of_the_dependency_do_not_open_the_circuit(through):
+    runner = bind(breaker=Breaker(min_calls=1))
+    for _ in range(5):
+        with pytest.raises(NotFound):
+            await through(runner, Dependency(9, NotFound))
+    assert runner.state()["keys"][""]["breaker"]["successes"] == 5
 
 
 @virtual

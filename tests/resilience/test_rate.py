@@ -38,6 +38,14 @@ def test_no_stretch_of_time_sees_more_than_the_burst_and_the_rate(limit, arrival
     assert not admitted_too_many(sorted(begun), limit)
 
 
+def test_a_key_that_was_forgotten_does_not_begin_with_a_new_burst():
+    turns = LocalTurns(RateLimit(rate=1, burst=2), clock=lambda: 0.0, max_keys=2)
+    assert [turns.take_now("ada") for _ in range(3)] == [True, True, False]
+    assert [turns.take_now(key) for key in ("b", "c", "d")] == [True, True, False]
+    assert "ada" not in turns.latest(10)
+    assert not turns.take_now("ada")
+
+
 @given(limits, st.lists(st.tuples(st.integers(0, 6), st.floats(0, 1)), max_size=60))
 def test_nobody_gets_more_by_making_the_table_forget(limit, arrivals):
     clock = [0.0]

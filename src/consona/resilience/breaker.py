@@ -88,7 +88,7 @@ class Breaker:
 
 
 class Circuit:
-    """The state of one key. `admit` before the call, then exactly one of `succeeded`, `failed`, `cancelled`."""
+    """The state of one key. `admit` before the call, then exactly one of `succeeded`, `raised`, `cancelled`."""
 
     __slots__ = (
         "_failures",
@@ -182,6 +182,13 @@ class Circuit:
         if calls >= self.settings.min_calls and failures >= self.settings.failure_rate * calls:
             self._open(now)
 
+    def raised(self, round_: int, error: BaseException, now: float) -> None:
+        """It failed, or the dependency answered with an error that is no fault of its own."""
+        if self.settings.counts(error):
+            self.failed(round_, now)
+        else:
+            self.succeeded(round_, now)
+
     def cancelled(self, round_: int) -> None:
         """It ended without an answer: a probe gives its place back."""
         if round_ == self.round and self.state is CircuitState.HALF_OPEN:
@@ -257,10 +264,7 @@ class BoundBreaker:
         try:
             yield
         except Exception as error:
-            if self.settings.counts(error):
-                circuit.failed(round_, self._clock())
-            else:
-                circuit.succeeded(round_, self._clock())
+            circuit.raised(round_, error, self._clock())
             raise
         except BaseException:
             circuit.cancelled(round_)

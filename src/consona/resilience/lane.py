@@ -145,10 +145,8 @@ class Lane:
         now = self._clock()
         if isinstance(error, DeadlineExceeded) and now - began < self._fair_s:
             circuit.cancelled(round_)
-        elif circuit.settings.counts(error):
-            circuit.failed(round_, now)
         else:
-            circuit.succeeded(round_, now)
+            circuit.raised(round_, error, now)
 
     def interrupted(self, round_: int, began: float, deadline: Deadline | None) -> None:
         """The call was cancelled. If that was for its deadline, it is as if it had raised `DeadlineExceeded`."""

@@ -40,7 +40,7 @@ class RateLimit:
         max_wait: Seconds that a call waits for its turn, within its deadline; with 0.0 it is refused at once.
 
     Example:
-        >>> limit = RateLimit(rate=5, burst=2, max_wait=0.0).bind("search", clock=lambda: 100.0)
+        >>> limit = RateLimit(rate=5, burst=2, max_wait=0.0).bind("search", clock=lambda: 0.0)
         >>> [limit.turns.take("ada", max_wait=0.0) for _ in range(3)]
         [0.0, 0.0, 0.2]
     """
