@@ -211,6 +211,60 @@ async def test_keys_tell_neither_url_nor_credentials(tmp_path):
     assert b"max-age=60" in content
 
 
+# Ranges.
+
+
+async def test_a_range_beyond_the_kept_body_is_refused_as_the_origin_would():
+    async with (
+        Origin(lambda _: Said(200, MINUTE, b"0123456789")) as origin,
+        caching(HTTPCache("memory://r")) as transport,
+    ):
+        await read(transport, origin.url)
+        answer, body = await read(transport, origin.url, Range="bytes=10-")
+        assert (answer.status, body) == (416, b"")
+        assert (b"Content-Range", b"bytes */10") in answer.headers
+        answer, body = await read(transport, origin.url, Range="bytes=8-99")
+        assert (answer.status, body) == (206, b"89")
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-1,4-5", "bytes=5-2", "lines=1-2", "bytes=-"])
+async def test_a_range_that_is_not_one_is_for_the_origin(wanted):
+    async with (
+        Origin(lambda _: Said(200, MINUTE, b"0123456789")) as origin,
+        caching(HTTPCache("memory://r")) as transport,
+    ):
+        await read(transport, origin.url)
+        await read(transport, origin.url, Range=wanted)
+        assert origin.asked[-1].header("Range") == wanted
+        assert (await read(transport, origin.url))[0].cache == "hit"
+
+
+# Several that share a store.
+
+
+async def test_what_one_forgets_is_gone_for_all(url):
+    async with (
+        Origin(numbered()) as origin,
+        caching(HTTPCache(url)) as one,
+        caching(HTTPCache(url)) as other,
+    ):
+        await read(one, origin.url)
+        assert (await read(other, origin.url))[0].cache == "hit"
+        await read(one, origin.url, method="DELETE")
+        assert (await read(other, origin.url))[1] == b"answer 3"
+
+
+async def test_what_others_write_counts_against_the_bound(url):
+    async with Origin(lambda _: Said(200, MINUTE, b"x" * 5_000)) as origin:
+        caches = [HTTPCache(url, max_bytes=100_000) for _ in range(2)]
+        async with caching(caches[0]) as one, caching(caches[1]) as other:
+            for number in range(40):
+                await read(one if number % 2 else other, f"{origin.url}/{number}")
+            held = [item async for item in caches[0].store.scan()]
+            # Each may pass the bound by an eighth, and by the entry that it is writing.
+            assert sum(len(item.value) for item in held) <= 100_000 + 2 * (100_000 // 8 + 6_000)
+
+
 # Many at once.
 
 

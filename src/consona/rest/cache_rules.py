@@ -294,23 +294,25 @@ def freshened(stored: Pairs, answer: Pairs) -> list[tuple[str, str]]:
     return [(name, text) for name, text in stored if name.lower() not in replaced | {"age"}] + came
 
 
+def is_one_range(text: str) -> bool:
+    """Whether a `Range` field asks for one byte range (RFC 9110, section 14.1.2)."""
+    found = _RANGE.fullmatch(text.strip())
+    return found is not None and not (found[1] and found[2] and int(found[1]) > int(found[2]))
+
+
 def one_range(text: str, size: int) -> range | None:
-    """The one byte range that a `Range` field asks for, of a body of `size` bytes; None for anything else.
+    """The byte range that a `Range` field with one asks for, of a body of `size` bytes; None where it is beyond it.
 
     Example:
-        >>> one_range("bytes=-3", 10), one_range("bytes=0-1,4-5", 10)
-        (range(7, 10), None)
-
-    Source: RFC 9110, section 14.1.2.
+        >>> one_range("bytes=-3", 10), one_range("bytes=8-20", 10), one_range("bytes=10-", 10)
+        (range(7, 10), range(8, 10), None)
     """
     found = _RANGE.fullmatch(text.strip())
-    if found is None:
+    if found is None or not is_one_range(text):
         return None
     first, last = found.groups()
     if first:
         start, stop = int(first), min(int(last) + 1 if last else size, size)
-        fits = start < stop and not (last and int(last) < start)
     else:
-        start, stop = max(0, size - int(last or 0)), size
-        fits = start < stop
-    return range(start, stop) if fits else None
+        start, stop = max(0, size - int(last)), size
+    return range(start, stop) if start < stop else None

@@ -36,7 +36,7 @@ T = TypeVar("T")
 _log: Final = logging.getLogger("consona.rest.cache")
 
 MAX_KEEP_S: Final = 366 * 86_400.0
-STORE_TIMEOUT_S: Final = 1.0
+STORE_TIMEOUT_S: Final = 2.0
 """A store that takes longer is one that fails."""
 PAUSE_S: Final = 5.0
 """For so long a store that failed is left alone."""
@@ -191,9 +191,10 @@ class HTTPCache:
         for doubtful in self._to_forget & {_digest_in(key), ALL}:
             if not await self._forget(doubtful):
                 return None
-        item = await self._try(None, self.store.get, key)
-        if item is None:
-            self._account(key, 0)
+        item = await self._try(_Outcome.FAILED, self.store.get, key)
+        if item is None or item is _Outcome.FAILED:
+            if item is None:
+                self._account(key, 0)
             return None
         kept = unpack(item.value)
         if kept is None:

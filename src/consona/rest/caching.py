@@ -12,23 +12,31 @@ The cache never makes a request fail: a store that does not work is a store that
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from contextvars import Context
 from dataclasses import replace
-from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from typing import Final
 
 from consona.errors import ConsonaError
 from consona.rest import cache_rules as rules
 from consona.rest.cache_answers import CacheAnswer, KeptOnTheWay, Source
 from consona.rest.cache_entry import Kept
 from consona.rest.cache_fields import Directives, all_values, format_date, parse_directives, value
+from consona.rest.cache_requests import (
+    as_text,
+    authorised,
+    conditional,
+    joined,
+    origin,
+    part_of,
+    partition,
+    passes_by,
+    selective,
+)
 from consona.rest.cache_rules import Head, Use
 from consona.rest.cache_store import HTTPCache
 from consona.rest.transport import Answer, Request, Transport
-from consona.telemetry.redaction import DEFAULT as REDACTION
 
 __all__ = ["CacheAnswer", "CachingTransport", "HTTPCache"]
 
@@ -92,7 +100,7 @@ class CachingTransport:
     async def send(self, request: Request) -> Answer:
         if request.method in {"GET", "HEAD"} and not request.body:
             directives = parse_directives(all_values(request.headers, "cache-control"))
-            if not _passes_by(request, directives):
+            if not passes_by(request, directives):
                 return await self._read(request, directives)
         return await self._pass(request)
 
@@ -102,9 +110,9 @@ class CachingTransport:
         `instead_of_error`: the origin cannot be asked, so what may stand in for an error is allowed too.
         """
         directives = parse_directives(all_values(request.headers, "cache-control"))
-        if request.method not in {"GET", "HEAD"} or _passes_by(request, directives):
+        if request.method not in {"GET", "HEAD"} or passes_by(request, directives):
             return None
-        key = self.cache.key(request.url, self._partition(request))
+        key = self._key(request)
         kept = await self.cache.find(key, request.headers)
         if instead_of_error:
             return await self._instead_of_error(request, directives, key, kept)
@@ -114,8 +122,8 @@ class CachingTransport:
 
     async def _read(self, request: Request, directives: Directives) -> Answer:
         cache = self.cache
-        key = cache.key(request.url, self._partition(request))
-        plain = request.method == "GET" and "no-cache" not in directives and not _selective(request)
+        key = self._key(request)
+        plain = request.method == "GET" and "no-cache" not in directives and not selective(request)
         while True:
             kept = await cache.find(key, request.headers)
             answer = await self._from_store(request, directives, key, kept)
@@ -174,7 +182,7 @@ class CachingTransport:
         if value(headers, "date") is None:
             headers.append(("Date", format_date(kept.response_time)))
         status, body = kept.status, b""
-        if _conditional(request) and rules.not_modified(request.headers, kept.head):
+        if conditional(request) and rules.not_modified(request.headers, kept.head):
             status = 304
             headers = [pair for pair in headers if pair[0].lower() not in {"content-length", "content-type"}]
         elif request.method == "GET":
@@ -184,14 +192,7 @@ class CachingTransport:
             body = found
             wanted = value(request.headers, "range")
             if wanted is not None and status == 200:
-                part = rules.one_range(wanted, len(body))
-                if part is None:  # several ranges, or none that is there: for the origin to answer
-                    return None
-                status = 206
-                headers = [pair for pair in headers if pair[0].lower() not in {"content-length", "content-range"}]
-                headers.append(("Content-Range", f"bytes {part.start}-{part.stop - 1}/{len(body)}"))
-                body = body[part.start : part.stop]
-                headers.append(("Content-Length", str(len(body))))
+                status, headers, body = part_of(wanted, headers, body)
         cache.count(source, len(body))
         return CacheAnswer(status, headers, body, cache=source, http_version=kept.http_version, news=news)
 
@@ -202,7 +203,7 @@ class CachingTransport:
     ) -> Answer:
         """Ask the origin: whether the kept answer still holds, where there is one; else for a new one."""
         cache = self.cache
-        conditions = rules.validators(kept.headers) if kept is not None and not _conditional(request) else []
+        conditions = rules.validators(kept.headers) if kept is not None and not conditional(request) else []
         sent = replace(request, headers=[*request.headers, *conditions]) if conditions else request
         asked = cache.clock()
         began = cache.era
@@ -239,7 +240,7 @@ class CachingTransport:
     ) -> Answer | None:
         """Bring the kept answer up to date by one without a body; what to give out then, if that is settled."""
         cache = self.cache
-        headers = _text(answer.headers)
+        headers = as_text(answer.headers)
         if answer.status == 304 and rules.confirms(headers, kept.headers, asked_for_it=own):
             fresh = await cache.freshen(key, kept, headers, asked)
             if not own:  # the conditions were the caller's, so the 304 is theirs too
@@ -276,14 +277,15 @@ class CachingTransport:
     ) -> Answer:
         """Keep the answer, if it may be kept, on its way to the caller."""
         cache = self.cache
-        headers = _text(answer.headers)
+        headers = as_text(answer.headers)
         head = Head(answer.status, headers, asked, cache.clock())
-        authorised = self._authorised(request)
-        if not cache.rules.may_store(request.method, request.url, request.headers, head, authorised=authorised):
+        if not cache.rules.may_store(
+            request.method, request.url, request.headers, head, authorised=authorised(request, self.credentials)
+        ):
             if flight is not None:
                 self._remember_not_shared(key)
             whole = request.method == "GET" and answer.status not in {206, 304} and answer.status < 500
-            if kept is not None and whole and not _conditional(request):
+            if kept is not None and whole and not conditional(request):
                 await cache.drop(key, kept)  # what the origin says now is not what we hold
             return answer
         self._not_shared.pop(key, None)
@@ -308,7 +310,7 @@ class CachingTransport:
             if 200 <= answer.status < 400:
                 await self._invalidate(request, answer)
             if request.method == "POST":
-                key = cache.key(request.url, self._partition(request))
+                key = self._key(request)
                 return await self._posted(request, key, answer, asked)
         except BaseException:
             await answer.close()
@@ -317,28 +319,29 @@ class CachingTransport:
 
     async def _invalidate(self, request: Request, answer: Answer) -> None:
         """Forget what the request may have changed (RFC 9111, section 4.4)."""
-        headers = _text(answer.headers)
+        headers = as_text(answer.headers)
         touched = {request.url}
         for name in ("location", "content-location"):
             target = value(headers, name)
             if target is not None:
-                target = _joined(request.url, target)
-                if _origin(target) == _origin(request.url):
+                target = joined(request.url, target)
+                if origin(target) == origin(request.url):
                     touched.add(target)
         for url in touched:
             await self.cache.forget(url)
 
     async def _posted(self, request: Request, key: str, answer: Answer, asked: float) -> Answer:
         headers = [
-            (name, _joined(request.url, text) if name.lower() == "content-location" else text)
-            for name, text in _text(answer.headers)
+            (name, joined(request.url, text) if name.lower() == "content-location" else text)
+            for name, text in as_text(answer.headers)
         ]
         cache = self.cache
         head = Head(answer.status, headers, asked, cache.clock())
-        authorised = self._authorised(request)
-        if not cache.rules.may_store("POST", request.url, request.headers, head, authorised=authorised):
+        if not cache.rules.may_store(
+            "POST", request.url, request.headers, head, authorised=authorised(request, self.credentials)
+        ):
             return answer
-        head = replace(head, headers=_text(answer.headers))
+        head = replace(head, headers=as_text(answer.headers))
         return KeptOnTheWay(answer, cache, key, request, head, cache.era)
 
     # In the background.
@@ -364,24 +367,9 @@ class CachingTransport:
             if answer is not None:
                 await answer.close()
 
-    # Who is asking.
-
-    def _names(self, request: Request) -> list[tuple[str, str]]:
-        return [
-            (name.lower(), text)
-            for name, text in request.headers
-            if REDACTION.is_secret(name) or name.lower() in self.credentials
-        ]
-
-    def _authorised(self, request: Request) -> bool:
-        return any(name != "cookie" for name, _ in self._names(request))
-
-    def _partition(self, request: Request) -> str:
-        """A name for the credentials of the request, the same for the same ones; they cannot be read from it."""
-        found = self._names(request)
-        if self.cache.rules.shared or not found:
-            return ""
-        return hashlib.blake2b(repr(sorted(found)).encode(), digest_size=16, person=b"http-cache").hexdigest()
+    def _key(self, request: Request) -> str:
+        who = "" if self.cache.rules.shared else partition(request, self.credentials)
+        return self.cache.key(request.url, who)
 
     def _remember_not_shared(self, key: str) -> None:
         self._not_shared[key] = None
@@ -399,39 +387,3 @@ class _Flight:
         self.landed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Whether its answer lies in the store now."""
         self.waiting = 0
-
-
-def _passes_by(request: Request, directives: Directives) -> bool:
-    """Whether the cache stays out of it: it may keep nothing, or the conditions are for the origin alone."""
-    return "no-store" in directives or any(
-        name.lower() in {"if-match", "if-unmodified-since", "if-range"} for name, _ in request.headers
-    )
-
-
-def _selective(request: Request) -> bool:
-    """Whether another's answer is of no use although the URL is the same."""
-    return _conditional(request) or value(request.headers, "range") is not None
-
-
-def _conditional(request: Request) -> bool:
-    return any(name.lower() in {"if-none-match", "if-modified-since"} for name, _ in request.headers)
-
-
-def _text(headers: Iterable[tuple[Any, Any]]) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), text.decode("latin-1")) for name, text in headers]
-
-
-def _joined(base: str, target: str) -> str:
-    try:
-        return urljoin(base, target)
-    except ValueError:
-        return ""
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    try:
-        parts = urlsplit(url)
-        default = {"http": 80, "https": 443}.get(parts.scheme)
-        return parts.scheme, (parts.hostname or "").lower(), parts.port or default
-    except ValueError:
-        return "", "", None
