@@ -125,7 +125,7 @@ async def test_a_second_ctrl_c_ends_what_would_not_drain(served, tmp_path):
     slow = asyncio.create_task(get(served.port, "/slow"))
     await until((tmp_path / "under-way").exists)
     served.send(signal.SIGINT)
-    served.send(signal.SIGINT)  # at once: still the first press
+    served.send(signal.SIGTERM)  # at once, as `timeout` and `make` hand it on: still the first wish
     await asyncio.to_thread(served.line, "said goodbye")
     assert not slow.done()
     await asyncio.sleep(ONE_PRESS_S)
