@@ -294,10 +294,12 @@ def links(headers: Headers) -> Iterator[tuple[str, str]]:
     """The (relation, target) pairs of all `Link` headers (RFC 8288)."""
     for header in headers.all("link"):
         for found in _LINK.finditer(header):
-            relations = _REL.search(found[2])
-            for relation in relations[1].lower().split() if relations else ():
-                yield relation, found[1].strip()
+            for name, quoted, plain in _LINK_PARAMETER.findall(found[2]):
+                if name.lower() == "rel":
+                    for relation in (quoted or plain).lower().split():
+                        yield relation, found[1].strip()
+                    break  # the first counts, further ones are to be ignored
 
 
 _LINK = re.compile(r"""<([^>]*)>((?:\s*;\s*[\w!#$&+.^`|~*-]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*))?)*)""")
-_REL = re.compile(r"""(?i);\s*rel\s*=\s*"?([^";,]*)""")
+_LINK_PARAMETER = re.compile(r"""([\w!#$&+.^`|~*-]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*)))?""")

@@ -34,37 +34,64 @@ class Decoder(Protocol):
 
 
 class Gzip:
-    """gzip (of one member or several), and deflate with or without its zlib head."""
+    """gzip, of one member or several."""
 
-    def __init__(self, *, deflate: bool = False) -> None:
-        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        self._raw_possible = deflate
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
         self._began = False
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         pending = False
         while data or pending:
             self._began = True
-            if data and self._inflate.eof:  # another gzip member follows
-                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            if data and self._inflate.eof:  # another member follows, unless it is padding
+                if not data.strip(b"\0"):
+                    return
+                self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
             try:
                 piece = self._inflate.decompress(data, PIECE_BYTES)
             except zlib.error as error:
-                if not self._raw_possible:
-                    raise BadAnswer("The body is not the gzip or deflate that its headers say.") from error
-                self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-                self._raw_possible = False
-                continue
-            self._raw_possible = False
+                raise BadAnswer("The body is not the gzip that its headers say.") from error
             pending = len(piece) == PIECE_BYTES  # it may hold more although it took all of its input
             data = self._inflate.unconsumed_tail or self._inflate.unused_data
             if piece:
                 yield piece
-            if self._inflate.eof and not data.strip(b"\0"):
-                return  # padding behind the end is allowed
 
     def finish(self) -> None:
         if self._began and not self._inflate.eof:
+            raise BadAnswer("The compressed body ends in the middle.")
+
+
+class Deflate:
+    """deflate as it should be, with the head of zlib, and as some servers send it, without."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._inflate: Any = None
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        if self._inflate is None:
+            self._head += data
+            if len(self._head) < 2:
+                return
+            data = self._head
+            has_head = data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0  # RFC 1950, section 2.2
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS if has_head else -zlib.MAX_WBITS)
+        pending = False
+        while (data or pending) and not self._inflate.eof:
+            try:
+                piece = self._inflate.decompress(data, PIECE_BYTES)
+            except zlib.error as error:
+                raise BadAnswer("The body is not the deflate that its headers say.") from error
+            pending = len(piece) == PIECE_BYTES
+            data = self._inflate.unconsumed_tail
+            if piece:
+                yield piece
+        if self._inflate.unused_data or (data and self._inflate.eof):
+            raise BadAnswer("Something follows the end of the compressed body.")
+
+    def finish(self) -> None:
+        if self._head and (self._inflate is None or not self._inflate.eof):
             raise BadAnswer("The compressed body ends in the middle.")
 
 
@@ -75,14 +102,15 @@ class Brotli:
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         self._began = self._began or bool(data)
+        limit = 32_000  # reached by the first of its buffers (32,736 bytes); from there they double
         try:
-            while True:
-                piece = self._decompressor.process(data, output_buffer_limit=PIECE_BYTES)
+            more = True
+            while more:
+                piece = self._decompressor.process(data, output_buffer_limit=limit)
                 data = b""
+                more = len(piece) >= limit or not self._decompressor.can_accept_more_data()
                 if piece:
                     yield piece
-                if self._decompressor.can_accept_more_data() or self._decompressor.is_finished() or not piece:
-                    return
         except _brotli.error as error:
             raise BadAnswer("The body is not the brotli that its headers say.") from error
 
@@ -149,7 +177,7 @@ _zstd: Final = _optional("compression.zstd", "ZstdDecompressor.decompress")
 _CODINGS: Final[dict[str, Callable[[], Decoder]]] = {
     "gzip": Gzip,
     "x-gzip": Gzip,
-    "deflate": lambda: Gzip(deflate=True),
+    "deflate": Deflate,
 }
 if _brotli is not None:
     _CODINGS["br"] = Brotli

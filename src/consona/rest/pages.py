@@ -145,7 +145,8 @@ async def walk(
 
     `ask` gets the parameters of the first page, then what the style says.
     """
-    wanted: str | Extra | None = style.first()
+    params = style.first()
+    wanted: str | Extra | None = params
     seen = number = 0
     while wanted is not None:
         if number >= max_pages:
@@ -160,6 +161,8 @@ async def walk(
         for item in items:
             yield item
         following = style.next(Page(response, number, len(items), members, seen))
+        if isinstance(following, dict):
+            params = following = {**params, **following}
         if following == wanted:
             raise TooManyRedirects(
                 f"The page after {REDACTION.url(response.url)} is that page itself.",
