@@ -441,7 +441,7 @@ async def test_a_store_that_is_not_started_says_so(url):
 
 
 def test_an_unknown_scheme_is_refused_at_once():
-    with pytest.raises(AddressError, match="memory://.*sqlite://"):
+    with pytest.raises(AddressError, match=r"memory://.*sqlite://"):
         open_store("carrier-pigeon://coop")
 
 

@@ -25,6 +25,6 @@ async def test_tables_of_a_newer_release_are_used_where_they_allow_it_and_refuse
     await engine.write(lambda db: prepare(db, "cats", [ONE, TWO]))
     await engine.write(lambda db: prepare(db, "cats", [ONE]))
     await engine.write(lambda db: prepare(db, "cats", [ONE, TWO, "SELECT 1"], oldest_reader=3))
-    with pytest.raises(ConfigurationError, match="'cats'.*version 3.*knows 2"):
+    with pytest.raises(ConfigurationError, match=r"'cats'.*version 3.*knows 2"):
         await engine.write(lambda db: prepare(db, "cats", [ONE, TWO]))
     await engine.write(insert("others go on"))

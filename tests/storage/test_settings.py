@@ -34,7 +34,7 @@ def test_an_address_overrides_single_settings():
 
 
 def test_an_unknown_setting_in_an_address_is_named_with_those_that_exist():
-    with pytest.raises(ConfigurationError, match="'reader'.*Known: .*readers"):
+    with pytest.raises(ConfigurationError, match=r"'reader'.*Known: .*readers"):
         SQLiteSettings().with_options(Address.parse("sqlite:///x.db?reader=2"))
 
 

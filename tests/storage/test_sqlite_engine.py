@@ -70,7 +70,7 @@ async def test_the_address_can_name_settings(url):
 
 
 async def test_a_folder_that_does_not_exist_is_named_and_not_made(tmp_path):
-    with pytest.raises(ConfigurationError, match="missing.*does not exist"):
+    with pytest.raises(ConfigurationError, match=r"missing.*does not exist"):
         await open_sqlite(f"sqlite:///{tmp_path}/missing/shop.db")
     assert not (tmp_path / "missing").exists()
 
@@ -81,7 +81,7 @@ async def test_a_folder_is_no_database(tmp_path):
 
 
 async def test_another_scheme_is_refused():
-    with pytest.raises(AddressError, match="postgresql://.*no SQLite address"):
+    with pytest.raises(AddressError, match=r"postgresql://.*no SQLite address"):
         await open_sqlite("postgresql://localhost/shop")
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: PT012  (a transaction is a block, and what it raises comes out of the whole of it)
 """Interactive transactions: several awaited steps that happen together or not at all."""
 
 import asyncio
@@ -204,7 +205,7 @@ async def test_a_write_and_a_read_can_take_part(engine):
 
 async def test_a_write_beside_the_tasks_own_transaction_is_refused_and_told_how(engine):
     async with engine.transaction(name="checkout") as tx:
-        with pytest.raises(TransactionOpen, match="'checkout'.*test_transaction.py.*tx=tx"):
+        with pytest.raises(TransactionOpen, match=r"'checkout'.*test_transaction.py.*tx=tx"):
             await engine.write(insert("a"))
         await tx.run(insert("b"))
     assert await engine.write(insert("a"))
@@ -287,7 +288,7 @@ async def test_those_who_wait_are_told_even_while_others_keep_coming(hasty):
 
 
 async def test_one_that_is_open_for_too_long_is_rolled_back_and_others_go_on(hasty):
-    with pytest.raises(DeadlineExceeded, match="'slow'.*open for more than 0.1 s"):
+    with pytest.raises(DeadlineExceeded, match=r"'slow'.*open for more than 0.1 s"):
         async with hasty.transaction(name="slow", deadline=0.1) as tx:
             await tx.run(insert("a"))
             await until(lambda: hasty.stats()["holder"] is None)

@@ -1,7 +1,6 @@
 """Group commit: many callers, one transaction, and nobody pays for another's fault."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import apsw
@@ -238,9 +237,9 @@ async def test_closing_leaves_one_file(url, tmp_path):
     engine = await open_sqlite(url)
     await engine.write(lambda db: db.execute("CREATE TABLE pets (id INTEGER PRIMARY KEY, name)"))
     await engine.write(insert("a"))
-    assert {"test.db", "test.db-wal"} <= set(os.listdir(tmp_path))
+    assert {"test.db", "test.db-wal"} <= {path.name for path in tmp_path.iterdir()}
     await engine.close()
-    assert os.listdir(tmp_path) == ["test.db"]
+    assert [path.name for path in tmp_path.iterdir()] == ["test.db"]
     again = await open_sqlite(url)
     assert await again.read(pets) == ["a"]
     await again.close()
