@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from typing import ClassVar
 
 import apsw
 import pytest
@@ -30,7 +31,7 @@ class Shop(Part):
 
     kind = "sql"
     health = Health(Status.UP)
-    says: dict = {}
+    says: ClassVar = {}
 
     def __init__(self, name="shop.db", tracer=None):
         super().__init__(name)
@@ -324,6 +325,7 @@ class TestFaults:
         program.write_text(textwrap.dedent(FULL_DISK))
         run = subprocess.run(
             [sys.executable, "-W", "error", str(program), f"sqlite:///{tmp_path / 'ops.db'}"],
+            check=False,
             capture_output=True,
             text=True,
             timeout=60,
