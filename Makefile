@@ -17,11 +17,11 @@ ifneq ($(filter check,$(MAKECMDGOALS)),)
 COVERAGE := --cov --cov-report=term
 endif
 
-.PHONY: help tools setup run test check bench docs format lint types layers sizes wheel constraints clean
+.PHONY: help tools setup run test check bench docs docs-check format lint types layers sizes wheel constraints clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z][a-z -]*\):[^#]*## /  make \1: /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## /  make \1: /p' $(MAKEFILE_LIST)
 
 # One stamp for each group of packages, so that `make run` installs no more than it needs. A stamp is
 # older than pyproject.toml or constraints.txt when those changed: then the group is installed again.
@@ -76,6 +76,9 @@ docs: $(VENV)/.installed-docs ## Build the documentation into site/.
 
 wheel: $(VENV)/.installed-check ## Build the wheel, install it in an empty environment, and use it there.
 	@$(BIN)/python scripts/fresh_install.py
+
+docs-check: docs $(VENV)/.installed-test ## Build the documentation and look at each page in a browser with axe-core.
+	@$(BIN)/python scripts/check_site.py
 
 constraints: ## Renew constraints.txt with the newest versions, on every Python that is found here.
 	@"$$(scripts/find-python $(PYTHON))" scripts/constraints.py

@@ -80,9 +80,14 @@ def test_a_command_that_fails_is_noticed(tmp_path, monkeypatch):
 
 def test_a_started_command_is_stopped_when_its_page_ends(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "ready.py").write_text(
-        "import time\nprint('ready', flush=True)\ntry:\n    time.sleep(60)\nfinally:\n    open('gone', 'w').close()\n"
-        .replace("import time\n", "import signal, sys, time\nsignal.signal(15, lambda *a: sys.exit())\n")
-    )  # fmt: skip
+    (tmp_path / "ready.py").write_text("""
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+finally:
+    open("gone", "w").close()
+""")
     pages.PageRun(page(tmp_path, "<!-- run until: ready -->\n```console\n$ exec python ready.py\n```\n")).run()
     assert (tmp_path / "gone").exists()
