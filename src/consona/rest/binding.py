@@ -23,7 +23,7 @@ it is (see it with `source_of(route)`):
             if isinstance(result, Response):
                 return result
             result = fit(result)
-        if b"msgpack" in fields.get(b"accept", b""):
+        if b"accept" in fields and b"msgpack" in fields[b"accept"]:
             return packed(result)
         return Encoded(json_encode(result), 200, JSON)
 """
@@ -304,7 +304,7 @@ class _Writer:
         else:
             add("    if isinstance(result, Response):")
             add("        return result")
-        add('    if b"msgpack" in fields.get(b"accept", b""):')
+        add('    if b"accept" in fields and b"msgpack" in fields[b"accept"]:')
         add(f"        response = Encoded(msgpack_encode(result), {status}, MSGPACK)")
         add('        response.headers["vary"] = "accept"')
         add("        return response")

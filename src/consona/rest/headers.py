@@ -54,10 +54,12 @@ class Headers(MutableMapping[str, str]):
         (b'x-answer', b'42')
     """
 
-    __slots__ = ("raw",)
+    __slots__ = ("_index", "raw")
 
-    def __init__(self, raw: RawHeaders | None = None) -> None:
+    def __init__(self, raw: RawHeaders | None = None, index: dict[bytes, bytes] | None = None) -> None:
         self.raw: RawHeaders = [] if raw is None else raw
+        self._index = index
+        """Somebody's dict of the same pairs, which is kept equal."""
 
     @classmethod
     def of(cls, headers: Mapping[str, str] | None) -> Headers:
@@ -72,6 +74,12 @@ class Headers(MutableMapping[str, str]):
     def add(self, name: str, value: str) -> None:
         """Add a value and keep those that are there (`Set-Cookie`, `Link`, `Vary`)."""
         self.raw.append(encode_header(name, value))
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._index is not None:
+            self._index.clear()
+            self._index.update(self.raw)
 
     def __getitem__(self, name: str) -> str:
         wanted = name.lower().encode("latin-1", "replace")
@@ -84,6 +92,7 @@ class Headers(MutableMapping[str, str]):
         pair = encode_header(name, value)
         self.raw[:] = [kept for kept in self.raw if kept[0] != pair[0]]
         self.raw.append(pair)
+        self._changed()
 
     def __delitem__(self, name: str) -> None:
         wanted = name.lower().encode("latin-1", "replace")
@@ -91,6 +100,7 @@ class Headers(MutableMapping[str, str]):
         if len(kept) == len(self.raw):
             raise KeyError(name)
         self.raw[:] = kept
+        self._changed()
 
     def __contains__(self, name: Any) -> bool:
         if not isinstance(name, str):

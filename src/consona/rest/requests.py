@@ -12,7 +12,7 @@ import msgspec
 
 from consona.rest.headers import Headers
 from consona.rest.problems import BadRequest, BodyTooLarge
-from consona.rest.responses import Receive, Scope
+from consona.rest.responses import Message, Receive, Scope
 
 if TYPE_CHECKING:
     from consona.rest.guards import Identity
@@ -56,6 +56,7 @@ class Request:
         scope: The ASGI scope, the native handle underneath.
         serving: The running server; `request.server` is the `APIServer` itself.
         route: The route that matched; for unknown paths one that answers 404.
+        fields: The headers as plain bytes by lower-case name, the last of several. Read only.
         state: A dict of the request's own, for middlewares and handlers to pass things on.
         identity: Who asks, where a guard found out; None before.
     """
@@ -66,8 +67,7 @@ class Request:
     _background: Background | None = None
     _body: bytes | None = None
     _consumed = False
-    _fields: dict[bytes, bytes] | None = None
-    _id = ""
+    _id = b""
     _state: dict[str, Any] | None = None
     # Kept by the server.
     reading = False
@@ -77,6 +77,7 @@ class Request:
     ) -> None:
         self.scope = scope
         self.serving = serving
+        self.fields: dict[bytes, bytes] = dict(scope["headers"])
         self.route = route
         self.segments = segments
         self._receive = receive
@@ -88,9 +89,7 @@ class Request:
     @property
     def id(self) -> str:
         """The request's id: in each answer's `x-request-id`, in problems, and in the log."""
-        if not self._id:
-            self._id = self.serving.request_id(self)
-        return self._id
+        return (self._id or self.serving.request_id(self)).decode("ascii")
 
     @property
     def method(self) -> str:
@@ -115,15 +114,7 @@ class Request:
     @property
     def headers(self) -> Headers:
         """The headers. What a middleware changes here, the handler sees changed."""
-        self._fields = None
-        return Headers(self.scope["headers"])
-
-    @property
-    def fields(self) -> dict[bytes, bytes]:
-        """The headers as plain bytes by lower-case name, the last of several. For hot paths; read only."""
-        if self._fields is None:
-            self._fields = dict(self.scope["headers"])
-        return self._fields
+        return Headers(self.scope["headers"], self.fields)
 
     @property
     def query(self) -> dict[str, list[str]]:
@@ -169,38 +160,41 @@ class Request:
             BodyTooLarge: It is longer than the route accepts.
             ClientGone: The client went away meanwhile.
         """
-        if self._body is None:
-            self._body = await self._read()
-        return self._body
-
-    async def _read(self) -> bytes:
+        if self._body is not None:
+            return self._body
         if self._consumed:
             raise RuntimeError("The body was read as a stream already, and is not kept.")
-        limit = self._limit()
+        limit = self.route.max_body
+        declared = self.fields.get(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
         self.reading = True
-        try:
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        if message["type"] != "http.request" or message.get("more_body", False):
+            body = await self._read_on(message, body, limit)
+        elif len(body) > limit:
+            raise _too_large(limit)
+        self.reading = False
+        self._body = body
+        return body
+
+    async def _read_on(self, message: Message, part: bytes, limit: int) -> bytes:
+        parts = [part]
+        size = len(part)
+        while message["type"] == "http.request" and message.get("more_body", False):
+            if size > limit:
+                raise _too_large(limit)
             message = await self._receive()
-            body: bytes = message.get("body", b"")
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                if len(body) > limit:
-                    raise _too_large(limit)
-                return body
-            parts = [body]
-            size = len(body)
-            while True:
-                if message["type"] == "http.disconnect":
-                    self.disconnected = True
-                    raise ClientGone
-                if size > limit:
-                    raise _too_large(limit)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
-                message = await self._receive()
-                part = message.get("body", b"")
-                size += len(part)
-                parts.append(part)
-        finally:
-            self.reading = False
+            part = message.get("body", b"")
+            size += len(part)
+            parts.append(part)
+        if message["type"] != "http.request":
+            self.disconnected = True
+            raise ClientGone
+        if size > limit:
+            raise _too_large(limit)
+        return b"".join(parts)
 
     async def stream(self, *, max_bytes: int | None = None) -> AsyncIterator[bytes]:
         """The body piece by piece, as it arrives; nothing is kept.
@@ -216,7 +210,10 @@ class Request:
             yield self._body
             return
         self._consumed = True
-        limit = self._limit() if max_bytes is None else max_bytes
+        limit = self.route.max_body if max_bytes is None else max_bytes
+        declared = self.fields.get(b"content-length")
+        if declared is not None and declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
         size = 0
         more = True
         while more:
@@ -231,13 +228,6 @@ class Request:
             more = message.get("more_body", False)
             if part:
                 yield part
-
-    def _limit(self) -> int:
-        limit = self.route.max_body
-        declared = self.fields.get(b"content-length")
-        if declared is not None and declared.isdigit() and int(declared) > limit:
-            raise _too_large(limit)
-        return limit
 
     async def json(self) -> Any:
         """The body, decoded from JSON.

@@ -236,7 +236,10 @@ class Router:
 
     def __init__(self) -> None:
         self._root = _Node()
-        self._fixed: dict[str, Leaf] = {}
+        self.fixed: dict[str, Leaf] = {}
+        """Patterns without parameters."""
+        self.ends: dict[str, Leaf] = {}
+        """`/posts` -> the leaf of `/posts/{id}`: only the last segment is a parameter."""
         self.leaves: list[Leaf] = []
 
     def add(self, route: Route) -> Leaf:
@@ -270,8 +273,11 @@ class Router:
                 node = node.parameter
         if node.leaf is None:
             node.leaf = self._new(path)
+            before, _, last = path.rpartition("/")
             if "{" not in path:
-                self._fixed[path] = node.leaf
+                self.fixed[path] = node.leaf
+            elif "{" not in before and last:
+                self.ends[before] = node.leaf
         return node.leaf
 
     def _new(self, path: str) -> Leaf:
@@ -290,7 +296,7 @@ class Router:
             BadRequest: The path is not UTF-8.
         """
         if raw_path is None or b"%" not in raw_path:
-            leaf = self._fixed.get(path)
+            leaf = self.fixed.get(path)
             if leaf is not None:
                 return leaf, NO_SEGMENTS
             segments = path.split("/")

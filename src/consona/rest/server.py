@@ -11,7 +11,6 @@ Run it with `consona run module:api`, with any ASGI server, or mounted in anothe
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import logging
@@ -22,9 +21,12 @@ from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
 from consona.rest.asgi_transport import ASGITransport
 from consona.rest.binding import Signature, compile_route
+from consona.rest.docs_page import Pages
 from consona.rest.guards import Guard
+from consona.rest.health import Readiness, check_parts
 from consona.rest.middleware import Middleware
 from consona.rest.mounting import ASGIApp, Mount
+from consona.rest.openapi import document
 from consona.rest.parameters import Injected, hints_of, read_parameters
 from consona.rest.problems import ServiceUnavailable, problem_response
 from consona.rest.requests import Request
@@ -180,6 +182,17 @@ class APIServer(Routes, Part):
 
     # Compiling.
 
+    def openapi(self, *, root_path: str = "") -> dict[str, Any]:
+        """The OpenAPI 3.1 document, made from the routes' signatures. The server need not be started.
+
+        Args:
+            root_path: Where the server is mounted, for the document's `servers`.
+
+        Raises:
+            ConfigurationError: A signature cannot be bound.
+        """
+        return document(self, self.signatures(), root_path=root_path)
+
     def signatures(self) -> list[Signature]:
         """Each route with what it takes and gives; what the OpenAPI document is made of.
 
@@ -202,7 +215,7 @@ class APIServer(Routes, Part):
         return Signature(route, parameters, hints.get("return", inspect.Parameter.empty))
 
     def _compile(self) -> Serving:
-        signatures = self.signatures()
+        signatures = [*self.signatures(), *self._own_signatures()]
         router = Router()
         for signature in signatures:
             router.add(signature.route)
@@ -217,6 +230,24 @@ class APIServer(Routes, Part):
         for mount in self.mounts:
             mount.route = serving.new_route("ANY", mount.target, mount.respond)
         return serving
+
+    def _own_signatures(self) -> list[Signature]:
+        """The routes that every server has: health, the OpenAPI document, the docs page."""
+        settings = self.settings
+        own = Routes(documented=False)
+        if settings.health_path:
+            readiness = Readiness(self)
+            own.get(f"{settings.health_path}/live")(readiness.live)
+            own.get(f"{settings.health_path}/ready")(readiness.ready)
+        if settings.openapi_path:
+            pages = Pages(self)
+            own.get(settings.openapi_path)(pages.openapi)
+            if settings.docs_path:
+                own.get(settings.docs_path)(pages.docs)
+                own.get(f"{settings.docs_path}/{{name}}")(pages.file)
+        taken = {(route.method, route.path) for route in self.routes}
+        known: dict[Any, Injected] = {}
+        return [self._signature(route, known) for route in own.routes if (route.method, route.path) not in taken]
 
     # Its life.
 
@@ -261,16 +292,7 @@ class APIServer(Routes, Part):
             return Health(Status.DOWN, "not started")
         if self.draining:
             return Health(Status.DOWN, "stopping")
-        found = dict(
-            zip((part.name for part in self.parts), await asyncio.gather(*(p.check() for p in self.parts)), strict=True)
-        )
-        worst = [health for health in found.values() if health.status is not Status.UP]
-        detail = {name: health.status.value for name, health in found.items()}
-        if not worst:
-            return Health(Status.UP, detail=detail)
-        status = Status.DOWN if any(not health.ok for health in worst) else Status.DEGRADED
-        reasons = ", ".join(f"{name} is {health.status}" for name, health in found.items() if health in worst)
-        return Health(status, reasons, detail)
+        return await check_parts(self.parts)
 
     def detail(self) -> dict[str, Any]:
         serving = self._serving

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from consona.errors import ConsonaError, DeadlineExceeded, NotFound
 from consona.resilience import deadline as deadlines
+from consona.resilience.deadline import Deadline
 from consona.rest.middleware import Middleware, chain, response_of
 from consona.rest.problems import (
     HeadersTooLarge,
@@ -29,7 +30,7 @@ from consona.rest.problems import (
     problem_response,
 )
 from consona.rest.requests import Background, ClientGone, Request, local_path
-from consona.rest.responses import Empty, Receive, Response, Scope, Send
+from consona.rest.responses import Empty, Encoded, Receive, Response, Scope, Send
 from consona.rest.routing import METHODS, Leaf, Route, Router
 from consona.rest.settings import ServerSettings, Trust
 from consona.rest.threads import Threads
@@ -44,8 +45,9 @@ __all__ = ["Serving"]
 
 UNKNOWN_TARGET: Final = "(unknown path)"
 DEADLINE_HEADER: Final = deadlines.HEADER.encode()
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,100}")
 _clock: Final = time.monotonic
+_current_deadline: Final = deadlines._current
 
 
 class NoAnswer(Response):
@@ -63,7 +65,14 @@ class NoAnswer(Response):
 class Unobserved:
     """In place of an `Operation` where nothing is to be noted."""
 
-    attributes: Any = None
+    __slots__ = ()
+
+    @property
+    def attributes(self) -> Any:
+        return None
+
+    @attributes.setter
+    def attributes(self, _: Any) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -73,6 +82,9 @@ class Unobserved:
 
     def fail(self, _code: str, *, level: int = 0) -> None:  # noqa: ARG002 like Operation's
         return None
+
+
+UNOBSERVED: Final = Unobserved()
 
 
 class Serving:
@@ -89,21 +101,25 @@ class Serving:
         self.settings: ServerSettings = api.settings
         self.observer = api.observer
         self.router = router
+        self._fixed, self._ends = router.fixed, router.ends
         self.mounts = mounts
         self.log = logging.getLogger("consona.rest.server")
         self.stopping = asyncio.Event()
         """Set when the server begins to stop: streams of events end then."""
         self.closed = False
         """Whether new requests are refused."""
-        self.open: set[Request] = set()
+        self.open: set[asyncio.Task[Any]] = set()
+        """The tasks of requests that are not answered yet."""
         self.tasks: set[asyncio.Task[Any]] = set()
+        """Work after answers."""
         self.threads = Threads(f"consona-{api.name}", self.settings.threads)
-        self._idle = asyncio.Event()
         self._trust = Trust(self.settings.trusted)
         self._ids = itertools.count(1)
-        self._id_prefix = secrets.token_hex(6)
+        self._id_prefix = secrets.token_hex(6).encode()
         self._watch = deadlines.watch_of(asyncio.get_running_loop(), _clock)
-        self._unknown: dict[str, Route] = {}
+        self._max_headers = self.settings.max_headers
+        self._max_header_bytes = self.settings.max_header_bytes
+        self._max_open = self.settings.max_open
         self._error_handlers: dict[type[BaseException], Any] = dict(api.error_handlers)
         middlewares: list[Middleware] = list(api.middlewares)
         self._chain = chain(middlewares, self._respond, self.recover) if middlewares else None
@@ -111,55 +127,56 @@ class Serving:
     # One request.
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
-        request = Request(scope, receive, self, *self.find(scope))
+        """Answer one HTTP request. Every request walks here, so some calls are written out."""
+        route, segments = self.find(scope)
+        request = Request(scope, receive, self, route, segments)
         fields = request.fields
-        route = request.route
-        parent = None
-        if b"traceparent" in fields:
-            parent = self._parent(request, fields)
-        timeout_s = route.timeout_s
-        if DEADLINE_HEADER in fields:
-            timeout_s = self._shorter(timeout_s, fields)
-        deadline = deadlines.Deadline(_clock() + timeout_s, _clock)
-        token = deadlines._current.set(deadline)
+        parent = self._parent(request) if b"traceparent" in fields else None
+        timeout_s = route.timeout_s if DEADLINE_HEADER not in fields else self._granted(request)
+        deadline = Deadline(_clock() + timeout_s, _clock)
         task = asyncio.current_task()
         assert task is not None
-        watch = self._watch
-        watch.add(deadline, task)
-        self.open.add(request)
+        self.open.add(task)
         try:
-            with Operation(self.observer, route.series, parent) if route.series is not None else Unobserved() as op:
+            with UNOBSERVED if route.series is None else Operation(self.observer, route.series, parent) as op:
+                self._watch.enter(deadline, task)
                 try:
-                    self._admit(request, fields, timeout_s)
-                    if self._chain is None:
-                        response = await route.respond(request)
-                    else:
-                        response = await self._chain(request)
+                    if (
+                        len(fields) > self._max_headers
+                        or len(b"".join(fields.values())) > self._max_header_bytes
+                        or len(self.open) > self._max_open
+                        or self.closed
+                        or timeout_s <= 0
+                    ):
+                        self._refuse(request, timeout_s)
+                    response = await (route.respond(request) if self._chain is None else self._chain(request))
                 except Exception as error:  # noqa: BLE001 whatever it is, it is answered
                     response = await self.recover(error, request)
                 except asyncio.CancelledError as error:
                     if not deadline.finish(error):
                         raise
                     response = await self.recover(self._too_late(request, timeout_s), request)
-                # The answer is ready in time; how long it takes to send is the client's matter.
-                watch.remove(deadline)
-                deadline.finish(None)
-                response.raw_headers.append((b"x-request-id", (request._id or request.id).encode()))
-                await response(request, send)
-                status = response.status
-                op.attributes = {"status": status}
-                if status >= 400:
-                    op.fail(f"http.{status}", level=logging.WARNING if status >= 500 else logging.DEBUG)
+                finally:
+                    deadline.leave()  # how long the answer takes to send is the client's matter
+                if response.__class__ is Encoded:
+                    headers, body = response.raw_headers, response.body
+                    headers.append((b"content-length", b"%d" % len(body)))
+                    headers.append((b"x-request-id", request._id or self.request_id(request)))
+                    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+                    await send({"type": "http.response.body", "body": body if route.method != "HEAD" else b""})
+                else:
+                    response.raw_headers.append((b"x-request-id", request._id or self.request_id(request)))
+                    await response(request, send)
+                op.attributes = {"status": response.status}
+                if response.status >= 400:
+                    self._note_failure(op, response.status)
         finally:
-            watch.remove(deadline)
-            deadline._task = None  # where it waits in the watch's heap, it has nothing to interrupt any more
-            deadlines._current.reset(token)
-            self.open.discard(request)
-            if not self.open and self.closed:
-                self._idle.set()
+            self.open.discard(task)
         if request._background is not None:
             self.run_background(request._background)
+
+    def _note_failure(self, op: Operation | Unobserved, status: int) -> None:
+        op.fail(f"http.{status}", level=logging.WARNING if status >= 500 else logging.DEBUG)
 
     async def _respond(self, request: Request) -> Response:
         """The innermost of the chain."""
@@ -169,19 +186,17 @@ class Serving:
         except Exception as error:  # noqa: BLE001 whatever it is, it is answered
             return await self.recover(error, request)
 
-    def _admit(self, request: Request, fields: dict[bytes, bytes], timeout_s: float) -> None:
+    def _refuse(self, request: Request, timeout_s: float) -> None:
         settings = self.settings
-        headers = request.scope["headers"]
-        if len(headers) > settings.max_headers:
+        if len(request.fields) > settings.max_headers:
             raise HeadersTooLarge(f"There are more than {settings.max_headers} headers.")
-        if len(b"".join(fields.values())) > settings.max_header_bytes:
-            raise HeadersTooLarge(f"The headers are longer than {settings.max_header_bytes} bytes.")
-        if len(self.open) > settings.max_open:
-            raise ServiceUnavailable("Too many requests are open.", retry_after=1)
         if self.closed:
             raise ServiceUnavailable("The server is stopping.", retry_after=1, headers={"connection": "close"})
+        if len(self.open) > settings.max_open:
+            raise ServiceUnavailable("Too many requests are open.", retry_after=1)
         if timeout_s <= 0:
             raise DeadlineExceeded("The deadline that the caller set had passed when the request arrived.")
+        raise HeadersTooLarge(f"The headers are longer than {settings.max_header_bytes} bytes.")
 
     def _too_late(self, request: Request, timeout_s: float) -> ConsonaError:
         if request.reading:
@@ -190,31 +205,51 @@ class Serving:
             return DeadlineExceeded("The deadline that the caller set has passed.")
         return ServiceUnavailable("The answer was not ready in time.", retry_after=1)
 
-    def _shorter(self, timeout_s: float, fields: dict[bytes, bytes]) -> float:
-        granted = deadlines.from_header(fields[DEADLINE_HEADER].decode("latin-1"))
-        return timeout_s if granted is None else min(timeout_s, granted)
+    def _granted(self, request: Request) -> float:
+        """Seconds, where the caller sent a deadline: it may only shorten ours."""
+        granted = deadlines.from_header(request.fields[DEADLINE_HEADER].decode("latin-1"))
+        return request.route.timeout_s if granted is None else min(request.route.timeout_s, granted)
 
-    def _parent(self, request: Request, fields: dict[bytes, bytes]) -> trace.Span | None:
-        baggage = fields.get(b"baggage")
+    def _parent(self, request: Request) -> trace.Span | None:
+        baggage = request.fields.get(b"baggage")
         return trace.extract(
-            fields[b"traceparent"].decode("latin-1"),
+            request.fields[b"traceparent"].decode("latin-1"),
             None if baggage is None else baggage.decode("latin-1"),
             trusted=self._trust.includes(request.client),
         )
 
-    def request_id(self, request: Request) -> str:
+    def request_id(self, request: Request) -> bytes:
         """A new id, or the one that a trusted peer gave."""
         given = request.fields.get(b"x-request-id")
-        if given is not None and self._trust.includes(request.client):
-            text = given.decode("latin-1")
-            if _REQUEST_ID.fullmatch(text):
-                return text
-        return f"{self._id_prefix}-{next(self._ids):x}"
+        if given is not None and self._trust.includes(request.client) and _REQUEST_ID.fullmatch(given):
+            request._id = given
+        else:
+            request._id = b"%s-%x" % (self._id_prefix, next(self._ids))
+        return request._id
 
     # Finding the route.
 
     def find(self, scope: Scope) -> tuple[Route, tuple[str, ...] | list[str]]:
         """The route for a request, and its path's values. What matches nothing gets a route that says so."""
+        raw_path: bytes | None = scope.get("raw_path")
+        if raw_path is not None and b"%" not in raw_path and not scope.get("root_path"):
+            # Most paths are all fixed, or have a parameter as their last segment alone.
+            path: str = scope["path"]
+            leaf = self._fixed.get(path)
+            if leaf is not None:
+                route = leaf.routes.get(scope["method"])
+                if route is not None:
+                    return route, ()
+            else:
+                before, _, last = path.rpartition("/")
+                leaf = self._ends.get(before)
+                if leaf is not None and last and last[0] != ".":
+                    route = leaf.routes.get(scope["method"])
+                    if route is not None:
+                        return route, (last,)
+        return self._find_any(scope)
+
+    def _find_any(self, scope: Scope) -> tuple[Route, tuple[str, ...] | list[str]]:
         root: str = scope.get("root_path", "")
         path: str = scope["path"]
         raw_path: bytes | None = scope.get("raw_path")
@@ -353,7 +388,7 @@ class Serving:
 
     async def _work(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         name = getattr(function, "__qualname__", type(function).__name__)
-        deadlines._current.set(None)  # the request's deadline was for its answer
+        _current_deadline.set(None)  # the request's deadline was for its answer
         try:
             with self.observer.operation("background", name):
                 if inspect.iscoroutinefunction(function):
@@ -368,31 +403,27 @@ class Serving:
         self.stopping.set()
         self.closed = True
         ends = _clock() + self.settings.drain
-        if self.open:
-            try:
-                async with asyncio.timeout(self.settings.drain):
-                    await self._idle.wait()
-            except TimeoutError:
-                self.log.warning(
-                    "%s: %d requests were still open after %g s and are cut.",
-                    self.api.name,
-                    len(self.open),
-                    self.settings.drain,
-                )
-        if self.tasks:
-            _, late = await asyncio.wait(self.tasks, timeout=max(0.0, ends - _clock()))
-            if late:
-                self.log.warning(
-                    "%s: %d pieces of background work were cut after %g s.",
-                    self.api.name,
-                    len(late),
-                    self.settings.drain,
-                )
-                for task in late:
-                    task.cancel()
-                await asyncio.wait(late, timeout=1.0)
+        await self._wait_for(self.open, "open requests", ends)
+        await self._wait_for(self.tasks, "pieces of background work", ends)
         self.threads.close()
 
+    async def _wait_for(self, tasks: set[asyncio.Task[Any]], what: str, ends: float) -> None:
+        # Whoever stops the server within a request does not wait for that request.
+        waiting = tasks - {asyncio.current_task()}
+        if not waiting:
+            return
+        _, late = await asyncio.wait(waiting, timeout=max(0.0, ends - _clock()))
+        if late:
+            self.log.warning(
+                "%s: %d %s were not done after %g s and are cut.", self.api.name, len(late), what, self.settings.drain
+            )
+            for task in late:
+                task.cancel()
+            await asyncio.wait(late, timeout=CUT_S)
+
+
+CUT_S: Final = 1.0
+"""How long something that was cancelled may take to clean up."""
 
 EXPECTED: Final = frozenset(
     {"connect", "circuit_open", "bulkhead_full", "deadline_exceeded", "api", "http.unavailable", "http"}
