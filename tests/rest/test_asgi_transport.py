@@ -112,7 +112,9 @@ async def test_a_client_that_leaves_is_a_disconnect():
         learned.set_result((await receive())["type"])
         await send({"type": "http.response.body", "body": b"nobody reads this"})
 
-    async with client(http(handler)) as api, api.stream("GET", "/"):
+    async with client(http(handler)) as api:
+        async with api.stream("GET", "/"):
+            pass
         assert await learned == "http.disconnect"
 
 
@@ -237,6 +239,8 @@ async def test_requests_under_way_are_waited_for_and_then_cut():
         finally:
             cut.set()
 
-    async with client(http(handler), stop_timeout=0.05) as api, api.stream("GET", "/"):
+    async with client(http(handler), stop_timeout=0.05) as api:
+        async with api.stream("GET", "/"):
+            pass
         assert not cut.is_set()
     assert cut.is_set()

@@ -25,12 +25,13 @@ async def test_a_stream_gives_out_the_body_as_it_comes():
         await go_on.wait()
         writer.write(b"other")
 
-    async with wire.Wire(deed) as server, APIClient(server.url) as api, api.stream("GET", "/export") as answer:
-        assert (answer.status, answer.headers["content-length"]) == (200, "10")
-        chunks = answer.chunks()
-        assert await anext(chunks) == b"first"
-        go_on.set()
-        assert [chunk async for chunk in chunks] == [b"other"]
+    async with wire.Wire(deed) as server, APIClient(server.url) as api:
+        async with api.stream("GET", "/export") as answer:
+            assert (answer.status, answer.headers["content-length"]) == (200, "10")
+            chunks = answer.chunks()
+            assert await anext(chunks) == b"first"
+            go_on.set()
+            assert [chunk async for chunk in chunks] == [b"other"]
         [entry] = api.history
         assert (entry.success, entry.attributes["bytes"]) == (True, 10)
 
@@ -70,7 +71,9 @@ async def test_a_line_without_end_is_bounded():
 
 
 async def test_a_stream_that_is_left_early_gives_its_connection_up():
-    async with wire.Wire(chunked(b"a" * 500_000)) as server, APIClient(server.url) as api, api.stream("GET", "/"):
+    async with wire.Wire(chunked(b"a" * 500_000)) as server, APIClient(server.url) as api:
+        async with api.stream("GET", "/"):
+            pass
         assert api._transport.gate.busy == 0
         await api.get("/")
     assert server.connections == 2
@@ -113,10 +116,14 @@ async def test_the_time_of_the_call_ends_with_the_head_and_the_read_time_goes_on
 
     async with wire.Wire(deed) as server, APIClient(server.url, settings=settings) as api:
         got = []
-        with pytest.raises(DeadlineExceeded):
+
+        async def read():
             async with api.stream("GET", "/", timeout=0.1) as answer:
                 async for chunk in answer.chunks():
                     got.append(chunk)
+
+        with pytest.raises(DeadlineExceeded):
+            await read()
         assert got == [b"x"] * 4
 
 

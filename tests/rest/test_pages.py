@@ -90,12 +90,12 @@ async def test_a_page_is_asked_for_when_it_is_needed():
 
 
 async def test_a_page_elsewhere_gets_no_credentials():
-    async with wire.Wire(wire.answer(200, b"[2]")) as elsewhere:
-        async with (
-            wire.Wire(wire.answer(200, b"[1]", link=f"<{elsewhere.url}/p2>; rel=next")) as home,
-            APIClient(home.url, auth=Bearer("abc"), headers={"X-Own": "1"}) as api,
-        ):
-            assert [item async for item in api.pages("/p1")] == [1, 2]
+    async with (
+        wire.Wire(wire.answer(200, b"[2]")) as elsewhere,
+        wire.Wire(wire.answer(200, b"[1]", link=f"<{elsewhere.url}/p2>; rel=next")) as home,
+        APIClient(home.url, auth=Bearer("abc"), headers={"X-Own": "1"}) as api,
+    ):
+        assert [item async for item in api.pages("/p1")] == [1, 2]
     assert home.seen[0].headers["authorization"] == "Bearer abc"
     assert not {"authorization", "x-own", "x-deadline-remaining", "cookie"} & set(elsewhere.seen[0].headers)
 

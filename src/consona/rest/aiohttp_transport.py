@@ -103,7 +103,7 @@ class AiohttpTransport:
         sent = _PlainRequest(
             request.method,
             URL(request.url, encoded=True),  # the front has encoded it; another round would change what was meant
-            headers=headers,
+            headers=[*headers, *route.added] if route.added else headers,
             data=body,
             loop=self._loop,
             proxy=route.proxy,
@@ -177,22 +177,28 @@ class AiohttpTransport:
             proxy = None if bypassed else urllib.request.getproxies().get(parts.scheme)
         if len(self._routes) > 1000:
             self._routes.clear()
-        route = _Route(parts.netloc, None, None)
+        route = _Route(parts.netloc)
         if proxy is not None:
             way = URL(proxy)
-            headers = None
+            credentials: list[tuple[str, str]] = []
             if way.user is not None:
-                pair = f"{way.user}:{way.password or ''}".encode()
-                headers = {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode("ascii")}
-            route = _Route(parts.netloc, way.with_user(None), headers)
+                pair = base64.b64encode(f"{way.user}:{way.password or ''}".encode()).decode("ascii")
+                credentials.append(("Proxy-Authorization", f"Basic {pair}"))
+            tunnel = parts.scheme == "https"  # then the proxy sees CONNECT alone, and the request is not for its eyes
+            route = _Route(
+                parts.netloc, way.with_user(None), dict(credentials) if tunnel else None, () if tunnel else credentials
+            )
         self._routes[origin] = route
         return route
 
 
 class _Route(NamedTuple):
     host: str
-    proxy: URL | None
-    proxy_headers: dict[str, str] | None
+    proxy: URL | None = None
+    proxy_headers: dict[str, str] | None = None
+    """For the request that opens a tunnel."""
+    added: Sequence[tuple[str, str]] = ()
+    """For the request itself, where the proxy reads that."""
 
 
 class _AiohttpAnswer:
