@@ -254,7 +254,7 @@ def test_an_error_of_the_generator_is_raised_where_it_is_used():
     assert list(iterator) == []
 
 
-def test_a_forgotten_iterator_collected_inside_a_loop_does_not_block_it():
+def test_a_forgotten_iterator_collected_inside_a_loop_does_not_block_it(caplog):
     told = []
     iterator = blocking.iterate(numbers(told))
     next(iterator)
@@ -271,6 +271,17 @@ def test_a_forgotten_iterator_collected_inside_a_loop_does_not_block_it():
         await asyncio.wait_for(collect(), PATIENCE_S)
 
     blocking.run(bounded())
+    assert not caplog.records, "it was waited for until patience ran out"
+
+
+def test_the_deadline_of_the_calling_code_is_kept_over_a_whole_loop():
+    async def slow():
+        yield 1
+        await asyncio.Event().wait()
+
+    got = []
+    with within(0.05), pytest.raises(DeadlineExceeded):
+        got.extend(blocking.iterate(slow()))
 
 
 # Whole programs.
@@ -369,7 +380,7 @@ def test_the_end_waits_for_the_calls_of_other_threads_but_not_for_daemons():
             try: blocking.run(work(seconds))
             except asyncio.CancelledError: pass
         threading.Thread(target=call, args=(0.3,)).start()
-        threading.Thread(target=call, args=(3600,), daemon=True).start()
+        threading.Thread(target=call, args=(8,), daemon=True).start()
         begun.wait()
         """
     )
