@@ -68,7 +68,7 @@ def storefront(visitors: int) -> Iterator[str]:
         command = [sys.executable, "-m", "consona.cli", "up", "--visitors", str(visitors), "--port", "0"]
         log = Path(folder) / "log"
         with log.open("w") as out:
-            running = subprocess.Popen(command, cwd=copy, stdout=out, stderr=subprocess.STDOUT)  # noqa: S603 - ours
+            running = subprocess.Popen(command, cwd=copy, stdout=out, stderr=subprocess.STDOUT)
         try:
             yield address(running, log)
         finally:

@@ -54,5 +54,11 @@ def test_the_copy_does_not_change_with_the_series():
     assert figures == Figures()
 
 
+def test_a_refusal_is_told_apart_from_a_fault():
+    figures = Figures(10, 0, 10, 0, {"http.404": 2, "api.422": 1, "not_found": 1, "http.503": 3, "connect": 3})
+    assert (figures.refused, figures.fault_share) == (4, 0.6)
+    assert Figures(2, 1, 1, 0, {"http.500": 1}).refused == 0
+
+
 def test_nothing_finished_is_no_share_and_no_duration():
     assert (Figures().failed_share, Figures().percentile(99), Figures().in_flight) == (0.0, 0.0, 0)

@@ -61,6 +61,7 @@ def test_what_is_wrong_is_said_in_words(given, state, trouble):
     [
         {"points": [point(20, figures(ok=5, failed=5))]},  # too few to say anything about a share
         {"points": [point(20, figures(ok=99, failed=1))]},
+        {"points": [point(20, figures(ok=50, failed=50, errors={"http.404": 49, "http.500": 1}))]},
         {"points": [point(90, figures(failed=100))]},  # longer ago than a minute
         {"processes": [process(), process(id="p0", seen=NOW - 30, stopped=NOW - 30)]},
         {"processes": [process(), process(id="p0", seen=NOW - 130)]},  # was replaced a while ago

@@ -8,11 +8,13 @@ An observer's series hold the same numbers; here they can be stored, sent and me
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
 
+from consona import errors
 from consona.telemetry.histogram import Histogram
 from consona.telemetry.observer import Series
 
@@ -98,12 +100,36 @@ class Figures(msgspec.Struct, omit_defaults=True):
         return self.failed / self.total if self.total else 0.0
 
     @property
+    def refused(self) -> int:
+        """Those of the failed in which the caller was wrong: what they asked for does not exist, or may not be."""
+        return min(self.failed, sum(count for code, count in self.errors.items() if _is_refusal(code)))
+
+    @property
+    def refused_share(self) -> float:
+        return self.refused / self.total if self.total else 0.0
+
+    @property
+    def fault_share(self) -> float:
+        """The share of the finished that failed without being refused: what somebody should look at."""
+        return (self.failed - self.refused) / self.total if self.total else 0.0
+
+    @property
     def histogram(self) -> Histogram:
         return Histogram(self.counts, self.sum_ns)
 
     def percentile(self, percent: float) -> float:
         """The duration in seconds that `percent` (0 to 100) of all did not exceed; 0.0 where there are none."""
         return self.histogram.percentile(percent)
+
+
+REFUSALS: Final = frozenset(
+    kind.code for name in errors.__all__ if 400 <= getattr(kind := getattr(errors, name), "status", 0) < 500
+)
+_REFUSED = re.compile(r"(http|api)\.4\d\d")
+
+
+def _is_refusal(code: str) -> bool:
+    return code in REFUSALS or _REFUSED.fullmatch(code) is not None
 
 
 def _grown(now: dict[Key, int], before: dict[Key, int]) -> dict[Key, int]:

@@ -21,7 +21,8 @@ SILENT_S: Final = 10.0
 """A process that has not reported for so long is no longer counted as running."""
 RECENT_S: Final = 120.0
 """So long a process that ended without a word is named among the troubles, if its service runs on."""
-MAX_FAILED_SHARE: Final = 0.05
+MAX_FAULT_SHARE: Final = 0.05
+"""Where so many operations fail in a minute, other than by being refused (404, 422, ...), a part is in trouble."""
 MIN_OPERATIONS: Final = 20
 """Fewer operations in a minute say nothing about a share."""
 
@@ -236,8 +237,8 @@ def _part(
         if record.status != "up":
             view.troubles.append(f"{record.status}: {record.reason}" if record.reason else record.status)
     view.troubles += [guard.words for guard in view.guards if guard.kind == "breaker" and guard.trouble]
-    if view.minute.total >= MIN_OPERATIONS and view.minute.failed_share >= MAX_FAILED_SHARE:
-        view.troubles.append(f"{share(view.minute.failed_share)} of its operations failed in the last minute")
+    if view.minute.total >= MIN_OPERATIONS and view.minute.fault_share >= MAX_FAULT_SHARE:
+        view.troubles.append(f"{share(view.minute.fault_share)} of its operations failed in the last minute")
     view.troubles = list(dict.fromkeys(view.troubles))
     if not running:
         view.state = STOPPED
