@@ -72,7 +72,7 @@ def test_an_entry_and_a_span_are_masked_the_same_way():
     tracer = Tracer(Sampler(per_second=1))
     tracer.collect(on=True)
     observer = Observer("api", "rest.server", tracer=tracer)
-    with observer.operation("GET", f"/login?token={SECRET}") as op:
+    with observer.operation(f"Bearer {SECRET}", f"/login?token={SECRET}") as op:
         op.set(cookie=SECRET, status=200)
     of = process()
     entry = entry_record(observer.history[0], of, "api", "rest.server")
