@@ -144,8 +144,8 @@ class AlwaysFirst:
         return await self.engine.put_if(key, value, **options)
 
 
-async def test_an_update_that_always_loses_gives_up_with_a_conflict(store):
-    async with Store(AlwaysFirst(store.engine)) as unlucky:
+async def test_an_update_that_always_loses_gives_up_with_a_conflict(url, clock):
+    async with Store(AlwaysFirst(open_store(url, clock=clock).engine)) as unlucky:
         seen = []
         with pytest.raises(Conflict, match="3 attempts"):
             await unlucky.update("key", lambda old: seen.append(old) or b"mine", attempts=3)

@@ -2,9 +2,11 @@
 
 import asyncio
 
+import apsw
 import pytest
 
 from consona.errors import DatabaseReadOnly, QueryError
+from consona.storage.connections import Interruptible
 from consona.storage.sqlite_engine import SQLiteSettings, open_sqlite
 from storage_tools import Gate, insert, pets, until
 
@@ -70,18 +72,31 @@ async def test_a_cancelled_read_is_interrupted_and_the_next_one_is_not(engine):
     assert [await engine.read(pets) for _ in range(20)] == [[]] * 20
 
 
-async def test_a_cancelled_read_that_runs_statement_after_statement_is_interrupted_too(engine):
-    short = ENDLESS.replace("FROM n)", "FROM n LIMIT 20000)")
-
-    def one_after_another(db):
-        while True:
-            db.execute(short).fetchall()
-
-    task = asyncio.create_task(engine.read(one_after_another))
-    await until(lambda: engine.stats()["reads_under_way"] == 1)
+async def test_a_read_cancelled_between_two_statements_is_interrupted_in_the_next(engine):
+    gate = Gate(then=lambda db: db.execute(ENDLESS).fetchall())
+    task = asyncio.create_task(engine.read(gate))
+    await gate.is_reached()
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.open.set()
     await until(lambda: engine.stats()["reads_under_way"] == 0)
+    assert engine.stats()["reads_interrupted"] == 1
+
+
+async def test_an_interrupt_that_comes_too_late_does_not_hit_what_runs_next():
+    connection = apsw.Connection(":memory:")
+    running = Interruptible(connection)
+    late, now = object(), object()
+    running.begin(now)
+    count = connection.execute(ENDLESS.replace("FROM n)", "FROM n LIMIT 3000000)"))
+    thread = asyncio.create_task(asyncio.to_thread(lambda: count.get))
+    while not thread.done():
+        running.interrupt(late)
+        await asyncio.sleep(0.001)
+    assert thread.result() == 3_000_000
+    running.end()
+    connection.close()
 
 
 async def test_a_read_cancelled_before_it_began_never_runs(url):

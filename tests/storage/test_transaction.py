@@ -94,6 +94,24 @@ async def test_cancellation_interrupts_a_running_statement(engine):
     assert await engine.read(pets) == []
 
 
+async def test_cancellation_between_two_statements_of_a_step_interrupts_the_next(engine):
+    gate = Gate(then=lambda db: db.execute(ENDLESS).fetchall())
+
+    async def run():
+        async with engine.transaction(deadline=60) as tx:
+            await tx.run(gate)
+
+    task = asyncio.create_task(run())
+    await gate.is_reached()
+    task.cancel()
+    await asyncio.sleep(0)
+    gate.open.set()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await engine.write(insert("next")) == 1
+
+
 async def test_cancelled_while_it_waits_for_the_writer_it_never_begins(engine):
     gate = Gate()
     write = asyncio.create_task(engine.write(gate))
