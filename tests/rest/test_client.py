@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -17,6 +18,7 @@ from consona.rest.client import REPEAT, APIClient, ClientSettings
 from consona.rest.client_errors import BadAnswer, ConnectionLost, InvalidAnswer, TooManyRedirects
 from consona.rest.client_response import Response
 from consona.rest.transport import Timeouts
+from consona.telemetry.trace import Sampler, Span, activate, deactivate, default_tracer
 from virtual_time import virtual
 
 EAGER = Policy(timeout=wire.BOUND_S, retry=Retry(attempts=3, backoff=0.0))
@@ -304,11 +306,50 @@ async def test_credentials_go_to_the_base_and_nowhere_else(auth, name, value):
         assert set(seen.headers) <= harmless
 
 
-async def test_deadline_and_trace_travel_with_a_call():
+async def test_the_deadline_travels_with_a_call():
     async with wire.Wire(wire.answer()) as server, APIClient(server.url) as api:
         await api.get("/", timeout=5)
     assert 4 < float(server.seen[0].headers["x-deadline-remaining"]) <= 5
-    assert server.seen[0].headers["traceparent"].startswith("00-")
+
+
+@pytest.fixture
+def tracing():
+    default_tracer.collect(on=True)
+    yield default_tracer
+    default_tracer.collect(on=False)
+
+
+async def test_the_trace_travels_to_everybody_and_the_baggage_stays_at_home(tracing):
+    token = activate(Span(7, 9, baggage={"customer": "ada"}))
+    try:
+        async with (
+            wire.Wire(wire.answer()) as server,
+            wire.Wire(wire.answer()) as elsewhere,
+            APIClient(server.url) as api,
+        ):
+            await api.get("/")
+            await api.get(elsewhere.url)
+    finally:
+        deactivate(token)
+    spans = {f"{span.span_id:016x}" for span in tracing.drain()}
+    for seen, baggage in ((server.seen[0], "customer=ada"), (elsewhere.seen[0], None)):
+        version, trace_id, span_id, flags = seen.headers["traceparent"].split("-")
+        assert (version, int(trace_id, 16), flags) == ("00", 7, "01")
+        assert span_id in spans
+        assert seen.headers.get("baggage") == baggage
+
+
+async def test_a_trace_that_is_not_kept_is_not_begun_further_on(tracing, monkeypatch):
+    monkeypatch.setattr(tracing, "sampler", Sampler(per_second=0, ratio=0.0))
+    async with wire.Wire(wire.answer()) as server, APIClient(server.url) as api:
+        await api.get("/")
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", server.seen[0].headers["traceparent"])
+
+
+async def test_a_program_without_traces_says_nothing_of_them():
+    async with wire.Wire(wire.answer()) as server, APIClient(server.url) as api:
+        await api.get("/")
+    assert "traceparent" not in server.seen[0].headers
 
 
 async def test_cookies_can_be_switched_off():

@@ -35,6 +35,11 @@ NO_CONTENT_TYPE: Final[CIMultiDict[None]] = CIMultiDict({hdrs.CONTENT_TYPE: None
 class _PlainRequest(aiohttp.ClientRequest):
     """Sends the headers that it is given, and none of aiohttp's own."""
 
+    def update_headers(self, headers: Any) -> None:
+        self.headers = CIMultiDict(headers)
+        if hdrs.HOST not in self.headers:
+            self.headers[hdrs.HOST] = self.url.host_port_subcomponent or ""
+
     def update_auto_headers(self, skip_auto_headers: Any) -> None:  # noqa: ARG002 aiohttp's signature
         self._skip_auto_headers = NO_CONTENT_TYPE
 
@@ -221,8 +226,12 @@ class _AiohttpAnswer:
         return "1.1" if version is None or version == HTTP_1_1 else f"{version.major}.{version.minor}"
 
     async def chunk(self) -> bytes:
+        content = self._response.content
+        if content.at_eof() and content.exception() is None:
+            self._leave()
+            return b""
         try:
-            data = await self._response.content.readany()
+            data = await content.readany()
         except (aiohttp.ClientError, OSError) as error:
             await self.close()
             raise _translated(error, self._request, self._host, proxy=False) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+import random
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from consona.errors import APIError, BulkheadFull, CircuitOpen, ConsonaError, RateLimited
@@ -21,7 +22,7 @@ from consona.rest.safe_retry import IDEMPOTENT, RETRY_STATUSES, if_safe, if_unse
 from consona.rest.transport import Answer, Request
 from consona.telemetry.observer import Operation
 from consona.telemetry.redaction import DEFAULT as REDACTION
-from consona.telemetry.trace import inject
+from consona.telemetry.trace import UNSAMPLED, _current, default_tracer, inject
 
 if TYPE_CHECKING:
     from consona.rest.client import APIClient
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["REPEAT", "Call"]
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+NOT_ZERO: Final = (1 << 64) | 1
+"""Makes two ids of 192 random bits, neither of which is zero."""
 HARMLESS: Final = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent", "range"})
 """The headers that go along to another origin: a list of what may, so that no secret is forgotten."""
 
@@ -126,8 +129,8 @@ class Call:
                 raise TooManyRedirects(f"{self.method} {REDACTION.url(self.url)}: more than {limit} redirects.")
             self._redirect(response)
 
-    async def _by_policy(self) -> Response:
-        return await self.client._runner.run(
+    def _by_policy(self) -> Coroutine[Any, Any, Response]:
+        return self.client._runner.run(
             self.attempt,
             key=self.place.origin,
             retry_if=if_safe if self.safe else if_unsent,
@@ -282,15 +285,22 @@ class Call:
 
     def _headers_of_the_moment(self) -> list[tuple[str, str]]:
         headers = self.headers.copy()
-        carried: dict[str, str] = {}
-        inject(carried)
+        span = _current.get()
+        if span is UNSAMPLED:
+            if default_tracer.collecting:  # else no trace is kept here, which says nothing of the next hop
+                ids = f"{random.getrandbits(192) | NOT_ZERO:048x}"
+                headers.append(("traceparent", f"00-{ids[:32]}-{ids[32:]}-00"))
+        else:
+            carried: dict[str, str] = {}
+            inject(carried)
+            if not self.place.own:  # ids say nothing; baggage and deadline stay at home
+                carried.pop("baggage", None)
+            headers += carried.items()
         if not self.place.own:
-            if "traceparent" in carried:  # ids that say nothing; baggage and deadline stay at home
-                headers.append(("traceparent", carried["traceparent"]))
             return headers
-        headers += carried.items()
-        if (left := deadlines.to_header()) is not None:
-            headers.append((deadlines.HEADER, left))
+        deadline = deadlines._current.get()
+        if deadline is not None:
+            headers.append((deadlines.HEADER, f"{max(0.0, deadline.remaining()):.3f}"))
         cookies = self.client.cookies
         if cookies is not None and (cookie := cookies.header(self.url)):
             headers.append(("Cookie", cookie))

@@ -10,10 +10,11 @@ Source: RFC 3986; WHATWG URL (special schemes).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
-from urllib.parse import SplitResult, quote, unquote, urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from consona.errors import ConfigurationError
 
@@ -145,14 +146,22 @@ def encode_params(params: Params) -> str:
         >>> encode_params({"tag": ["a", "b c"], "draft": False, "page": None})
         'tag=a&tag=b%20c&draft=false'
     """
-    pairs: list[tuple[str, str]] = []
+    pairs: list[str] = []
     for name, value in params.items() if isinstance(params, Mapping) else params:
+        if isinstance(value, str | int) and value is not True and value is not False:  # by far the most
+            pairs.append(f"{_quoted(name)}={_quoted(str(value))}")
+            continue
         for item in value if isinstance(value, list | tuple | set | frozenset) else (value,):
             if item is True or item is False:
-                pairs.append((name, "true" if item else "false"))
+                pairs.append(f"{_quoted(name)}={'true' if item else 'false'}")
             elif item is not None:
-                pairs.append((name, str(item)))
-    return urlencode(pairs, quote_via=quote)
+                pairs.append(f"{_quoted(name)}={_quoted(str(item))}")
+    return "&".join(pairs)
+
+
+@functools.lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 def with_params(url: str, params: Params | None) -> str:
