@@ -169,7 +169,7 @@ def test_what_is_left_is_shown_as_plain_values():
         "name": "search",
         "waiting": 0,
         "refused": 0,
-        "keys": {"ada": {"tokens": 1.5}},
+        "keys": {"ada": {"left": 1.5}},
     }
 
 

@@ -83,7 +83,7 @@ def test_what_is_left_is_shown():
     budget = RetryBudget(share=0.2, reserve=1, now=0.0)
     budget.withdraw(1, 0.0)
     budget.withdraw(1, 0.0)
-    assert budget.show(1, 0.0) == {"tokens": 0.0, "retries": 1, "refused": 1}
+    assert budget.show(1, 0.0) == {"left": 0.0, "retries": 1, "refused": 1}
 
 
 @pytest.mark.parametrize(

@@ -241,5 +241,5 @@ class BoundRateLimit:
         state: dict[str, Any] = {"name": self.name, "waiting": self.waiting, "refused": self.refused}
         if self.shared is None:
             keys = self.turns.latest(limit)
-            state["keys"] = {key: {"tokens": round(self.turns.tokens(key), 2)} for key in keys}
+            state["keys"] = {key: {"left": round(self.turns.tokens(key), 2)} for key in keys}
         return state

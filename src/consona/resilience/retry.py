@@ -126,4 +126,4 @@ class RetryBudget:
     def show(self, calls: int, now: float) -> dict[str, Any]:
         """What is left, as plain values."""
         self._settle(calls, now)
-        return {"tokens": round(self._tokens, 2), "retries": self.retries, "refused": self.refused}
+        return {"left": round(self._tokens, 2), "retries": self.retries, "refused": self.refused}
