@@ -46,7 +46,7 @@ from consona.rest.guards import Guard, admit
 from consona.rest.parameters import Injected, Parameter, is_body_like
 from consona.rest.problems import BadRequest
 from consona.rest.requests import Request
-from consona.rest.responses import JSON, MSGPACK, Empty, Encoded, Response, json_encode, msgpack_encode
+from consona.rest.responses import JSON, MSGPACK, WITHOUT_BODY, Empty, Encoded, Response, json_encode, msgpack_encode
 from consona.rest.routing import Respond, Route
 from consona.rest.validation import plain_words
 
@@ -85,6 +85,27 @@ class Signature:
         self.roles = frozenset(options.get("roles", ()))
         self.scopes = frozenset(options.get("scopes", ()))
         self.status = options.get("status") or (204 if self.returns is type(None) else 200)
+
+        self._check()
+
+    def _check(self) -> None:
+        label = self.route.label
+        if self.body is not None and self.route.method in {"GET", "HEAD"}:
+            raise ConfigurationError(
+                f"{label}: {self.body.name!r} would be the body, and {self.route.method} has none.",
+                hint="Take it from the query (text-like types), or use POST.",
+            )
+        says_more = self.returns not in {type(None), inspect.Parameter.empty} and not _is_response(self.returns)
+        if self.status in WITHOUT_BODY and says_more:
+            raise ConfigurationError(f"{label}: an answer with status {self.status} has no body.")
+        if self.returns is bytes:
+            raise ConfigurationError(
+                f"{label}: bytes alone do not say what they are.", hint='Return Response(data, media_type="image/png").'
+            )
+        if inspect.isasyncgenfunction(self.route.handler) or inspect.isgeneratorfunction(self.route.handler):
+            raise ConfigurationError(
+                f"{label}: a handler cannot yield.", hint="Return StreamingResponse(generator(), media_type=…)."
+            )
 
     @property
     def guarded(self) -> bool:
@@ -291,7 +312,7 @@ class _Writer:
         if returns is type(None):
             add(f"    return result if isinstance(result, Response) else Empty({status})")
             return
-        if isinstance(returns, type) and issubclass(returns, Response):
+        if _is_response(returns):
             add("    return result")
             return
         self.names["fit"] = functools.partial(_fit, returns, signature.route.label)
@@ -330,6 +351,10 @@ def _class_check(returns: Any, names: dict[str, Any]) -> str:
     if is_body_like(returns) and origin is not dict:
         return "True"
     return ""
+
+
+def _is_response(returns: Any) -> bool:
+    return isinstance(returns, type) and issubclass(returns, Response)
 
 
 def _fit(returns: Any, label: str, result: Any) -> Any:

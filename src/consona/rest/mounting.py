@@ -98,7 +98,7 @@ class MountedResponse(Response):
         self.request = request
 
     async def __call__(self, request: Request, send: Send) -> None:
-        own = self.raw_headers
+        own = [*self.raw_headers, request.id_header]
         begun = False
 
         async def send_on(message: Message) -> None:
@@ -119,5 +119,5 @@ class MountedResponse(Response):
                 raise
             answer = request.serving.problem(error, request)
             self.status = answer.status
-            answer.raw_headers.extend(own)
+            answer.raw_headers.extend(self.raw_headers)
             await answer(request, send)

@@ -92,6 +92,11 @@ class Request:
         return (self._id or self.serving.request_id(self)).decode("ascii")
 
     @property
+    def id_header(self) -> tuple[bytes, bytes]:
+        """The id as a header of the answer."""
+        return b"x-request-id", self._id or self.serving.request_id(self)
+
+    @property
     def method(self) -> str:
         method: str = self.scope["method"]
         return method

@@ -120,9 +120,10 @@ class Response:
     async def __call__(self, request: Request, send: Send) -> None:
         """Send it. Called by the server, once."""
         body = self.body
-        headers = self.raw_headers
+        headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
         if self.status not in WITHOUT_BODY:
             headers.append((b"content-length", b"%d" % len(body)))
+        headers.append(request.id_header)
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": body if request.wants_body else b""})
 
@@ -200,7 +201,9 @@ class StreamingResponse(Response):
         self.media_type = media_type
 
     async def __call__(self, request: Request, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status, "headers": self.raw_headers})
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": [*self.raw_headers, request.id_header]}
+        )
         if not request.wants_body:
             await _close(self.parts)
             await send({"type": "http.response.body", "body": b""})

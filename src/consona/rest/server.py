@@ -15,7 +15,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
@@ -29,12 +29,15 @@ from consona.rest.mounting import ASGIApp, Mount
 from consona.rest.openapi import document
 from consona.rest.parameters import Injected, hints_of, read_parameters
 from consona.rest.problems import ServiceUnavailable, problem_response
-from consona.rest.requests import Request
+from consona.rest.requests import Request, local_path
 from consona.rest.responses import Receive, Scope, Send
 from consona.rest.routing import Route, Router, Routes
 from consona.rest.serving import Serving
 from consona.rest.settings import ServerSettings
 from consona.telemetry.observer import Observer
+
+if TYPE_CHECKING:
+    from consona.rest.client import APIClient
 
 __all__ = ["APIServer"]
 
@@ -308,9 +311,18 @@ class APIServer(Routes, Part):
         async with self:
             yield
 
-    def test_client(self, **options: Any) -> Any:
-        """An `APIClient` that calls this server without a socket, and starts and stops it."""
-        from consona.rest.client import APIClient  # noqa: PLC0415
+    def test_client(self, **options: Any) -> APIClient:
+        """An `APIClient` that calls this server without a socket, and starts and stops it.
+
+        Args:
+            options: Those of `APIClient`.
+
+        Example:
+            >>> async def test_hello(api: APIServer) -> None:
+            ...     async with api.test_client() as client:
+            ...         assert await client.get("/hello/Ada", into=list[str]) == ["Hello Ada"]
+        """
+        from consona.rest.client import APIClient  # noqa: PLC0415 a server that serves needs no client
 
         return APIClient("http://testserver", transport=ASGITransport(self), **options)
 
@@ -378,7 +390,7 @@ class APIServer(Routes, Part):
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         serving = self._serving
-        path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
+        path = local_path(scope)
         for mount in self.mounts if serving is not None else ():
             if mount.takes(path):
                 await mount.app(mount.scope_for(scope), receive, send)

@@ -142,7 +142,7 @@ class Serving:
                 self._watch.enter(deadline, task)
                 try:
                     if (
-                        len(fields) > self._max_headers
+                        len(scope["headers"]) > self._max_headers
                         or len(b"".join(fields.values())) > self._max_header_bytes
                         or len(self.open) > self._max_open
                         or self.closed
@@ -154,26 +154,26 @@ class Serving:
                     response = await self.recover(error, request)
                 except asyncio.CancelledError as error:
                     if not deadline.finish(error):
+                        request._background = None  # the handler did not get to its end
                         raise
                     response = await self.recover(self._too_late(request, timeout_s), request)
                 finally:
                     deadline.leave()  # how long the answer takes to send is the client's matter
-                if response.__class__ is Encoded:
+                if response.__class__ is Encoded:  # `Response.__call__`, written out
                     headers, body = response.raw_headers, response.body
                     headers.append((b"content-length", b"%d" % len(body)))
                     headers.append((b"x-request-id", request._id or self.request_id(request)))
                     await send({"type": "http.response.start", "status": response.status, "headers": headers})
                     await send({"type": "http.response.body", "body": body if route.method != "HEAD" else b""})
                 else:
-                    response.raw_headers.append((b"x-request-id", request._id or self.request_id(request)))
                     await response(request, send)
                 op.attributes = {"status": response.status}
                 if response.status >= 400:
                     self._note_failure(op, response.status)
         finally:
             self.open.discard(task)
-        if request._background is not None:
-            self.run_background(request._background)
+            if request._background is not None:  # also where the answer did not reach the client
+                self.run_background(request._background)
 
     def _note_failure(self, op: Operation | Unobserved, status: int) -> None:
         op.fail(f"http.{status}", level=logging.WARNING if status >= 500 else logging.DEBUG)
@@ -188,7 +188,7 @@ class Serving:
 
     def _refuse(self, request: Request, timeout_s: float) -> None:
         settings = self.settings
-        if len(request.fields) > settings.max_headers:
+        if len(request.scope["headers"]) > settings.max_headers:
             raise HeadersTooLarge(f"There are more than {settings.max_headers} headers.")
         if self.closed:
             raise ServiceUnavailable("The server is stopping.", retry_after=1, headers={"connection": "close"})
@@ -332,6 +332,7 @@ class Serving:
 
     async def recover(self, error: Exception, request: Request) -> Response:
         """The answer for an error: by the handler that was registered for its class, or as a problem."""
+        request._background = None  # it was meant for after a success
         if isinstance(error, ClientGone):
             return NoAnswer()
         for kind in type(error).__mro__:
