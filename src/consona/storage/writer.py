@@ -65,7 +65,8 @@ class Writer:
         self.opened: Future[None] = Future()
         self.closed: Future[None] = Future()
         self.holder: Session | None = None
-        self.counts = {"writes": 0, "batches": 0, "largest_batch": 0, "rerun": 0, "transactions": 0, "checkpoints": 0}
+        self.counts = {"writes": 0, "batches": 0, "largest_batch": 0, "rerun": 0, "transactions": 0}
+        self.counts |= {"checkpoints": 0, "log_restarts": 0}
         self.clock = clock
         self._connector = connector
         self._on_commit = on_commit
@@ -76,7 +77,7 @@ class Writer:
         self._refused_commit = False
         self._ended = False
         self._wal_pages = 0
-        self._restart_at = RESTART_FACTOR * self.settings.checkpoint_pages
+        self._checkpoint_at = self.settings.checkpoint_pages
         self.thread = threading.Thread(target=self._work, name=f"{self.name} writer", daemon=True)
 
     # Called on other threads.
@@ -454,26 +455,34 @@ class Writer:
     # The write-ahead log.
 
     def _note_wal(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
+        if pages < self._wal_pages:  # it began anew
+            self._checkpoint_at = self.settings.checkpoint_pages
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
-        """Copy the log into the file, after the callers were told: none of them waits for it."""
-        if self._wal_pages < self.settings.checkpoint_pages:
+        """Copy the log into the file, after the callers were told: none of them waits for it.
+
+        Readers keep it from being copied whole, and only then can it begin anew; so what is left is tried again
+        a quarter of the limit later, and from sixteen times the limit on they are waited for, briefly.
+        """
+        pages, limit = self._wal_pages, self.settings.checkpoint_pages
+        if pages < self._checkpoint_at:
             return
-        self.counts["checkpoints"] += 1
         connection = self._connection
-        with contextlib.suppress(apsw.Error):  # the data is safe in the log; the next commit tries again
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        if self._wal_pages >= self._restart_at:
-            # Readers that never pause would let the log grow for ever: wait for them, briefly.
+        self._checkpoint_at = pages + max(1, limit // 4)
+        restart = pages >= RESTART_FACTOR * limit
+        if restart:
             connection.set_busy_timeout(100)
-            try:
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-                self._restart_at = RESTART_FACTOR * self.settings.checkpoint_pages
-            except apsw.Error:
-                self._restart_at = self._wal_pages + RESTART_FACTOR * self.settings.checkpoint_pages
-            finally:
+        try:
+            mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
+            connection.wal_checkpoint(mode=mode)
+            self.counts["checkpoints"] += 1
+            self.counts["log_restarts"] += restart
+        except apsw.Error:
+            pass  # the data is safe in the log, and the next commit tries again
+        finally:
+            if restart:
                 self._connector.be_patient(connection)
 
 
