@@ -13,13 +13,13 @@ import typer
 
 from consona.cli.answering import until_it_answers
 from consona.cli.changes import Changes
-from consona.cli.listen import PortInUseError, inherited, listen_tcp, listen_unix, next_free_port, url_of
 from consona.cli.serve import serve
 from consona.cli.serving import Serving
 from consona.cli.signals import stopping_on_signals
 from consona.cli.supervisor import Patience, Program, Supervisor
 from consona.cli.terminal import Plain, Terminal
 from consona.cli.workers import worker_program
+from consona.rest.listen import PortInUseError, inherited, listen_tcp, listen_unix, next_free_port, url_of
 
 __all__ = ["run"]
 

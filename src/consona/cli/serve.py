@@ -26,12 +26,12 @@ import msgspec
 import uvicorn
 
 from consona.app import App
-from consona.cli.listen import inherited, listen_tcp
 from consona.cli.loading import load_asgi
 from consona.cli.serving import Serving
 from consona.cli.signals import Once
 from consona.cli.terminal import complain
 from consona.errors import ConfigurationError, ConsonaError
+from consona.rest.listen import inherited, listen_tcp
 from consona.telemetry import logs
 from consona.telemetry.trace import Sampler, default_tracer
 

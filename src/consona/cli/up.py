@@ -14,7 +14,6 @@ import msgspec
 import typer
 
 from consona.cli.answering import status_of
-from consona.cli.listen import PortInUseError, listen_tcp, url_of
 from consona.cli.serving import Serving, Visiting
 from consona.cli.signals import stopping_on_signals
 from consona.cli.supervisor import Program, Supervisor
@@ -22,6 +21,7 @@ from consona.cli.terminal import Plain, Terminal
 from consona.cli.workers import MAY_SHARE, worker_program
 from consona.config import Config, Service, load_config
 from consona.errors import ConfigurationError
+from consona.rest.listen import PortInUseError, listen_tcp, url_of
 
 __all__ = ["up"]
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from consona.cli.listen import PortInUseError, inherited, listen_tcp, listen_unix, url_of
 from consona.errors import ConfigurationError
+from consona.rest.listen import PortInUseError, inherited, listen_tcp, listen_unix, url_of
 
 unix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no Unix sockets in Python")
 

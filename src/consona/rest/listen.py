@@ -1,4 +1,4 @@
-"""Listening sockets, opened once by whoever supervises, and handed down to the workers.
+"""Listening sockets: of a server in this process, or opened once by a supervisor and handed down to its workers.
 
 A socket that outlives its workers refuses no connection while they are restarted: what arrives
 meanwhile waits in its queue.
@@ -29,7 +29,9 @@ class PortInUseError(ConsonaError):
     free: int
 
     def __init__(self, message: str = "", *, free: int = 0, **details: object) -> None:
-        super().__init__(message, hint=f"Port {free} is free: --port {free}" if free else None, **details)  # type: ignore[arg-type]  # context only
+        super().__init__(
+            message, hint=f"Port {free} is free: --port {free} (or port={free})." if free else None, **details
+        )  # type: ignore[arg-type]  # context only
         self.free = free
 
 
