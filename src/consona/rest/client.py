@@ -19,7 +19,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, Unpack, overload
+from typing import Any, Final, TypeVar, Unpack, get_args, overload
 
 from consona.address import adapter_for
 from consona.errors import ConfigurationError
@@ -29,7 +29,8 @@ from consona.resilience.retry import Retry
 from consona.rest.authentication import Authentication, Pairs
 from consona.rest.caching import CachingTransport, HTTPCache
 from consona.rest.client_body import Payload, no_payload, payload_of
-from consona.rest.client_call import REPEAT, Call, describe, merged
+from consona.rest.client_call import REPEAT, Call, merged
+from consona.rest.client_history import HistoryDetail, describe
 from consona.rest.client_response import Response, ResponseStream
 from consona.rest.client_url import Base, with_params
 from consona.rest.client_verbs import CallOptions, Verbs
@@ -71,10 +72,16 @@ class ClientSettings:
     """Whether POST and PATCH may be repeated throughout: the server takes the same `Idempotency-Key` for one."""
     raise_for_status: bool = True
     """Whether a status of 400 and above is an error."""
+    history: HistoryDetail = "sizes"
+    """What the history (and a trace) keeps of each call beside names and sizes: `headers` too, or also JSON `bodies`.
+
+    What bears the name of a secret is masked; other values of your users are then kept in memory, and in `ops.db`."""
 
     def __post_init__(self) -> None:
         if self.max_answer_bytes < 1 or self.max_redirects < 0:
             raise ConfigurationError("ClientSettings: max_answer_bytes is at least 1, and max_redirects at least 0.")
+        if self.history not in get_args(HistoryDetail):
+            raise ConfigurationError(f"ClientSettings(history={self.history!r}): sizes, headers or bodies.")
 
 
 class APIClient(Part, Verbs):
@@ -374,7 +381,8 @@ class APIClient(Part, Verbs):
         if given:
             headers = merged(headers, given)
         if payload.content_type and not (given and "content-type" in (name.lower() for name in given)):
-            headers = [*headers, ("Content-Type", payload.content_type)]
+            headers = [pair for pair in headers if pair[0].lower() != "content-type"]  # the client's own may be another
+            headers.append(("Content-Type", payload.content_type))
         timeout = options.get("timeout")
         safe = method in IDEMPOTENT
         if not safe and options.get("idempotent", self.settings.idempotent):

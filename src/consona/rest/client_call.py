@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import random
 from collections.abc import Coroutine, Mapping
@@ -14,6 +13,7 @@ from consona.rest.authentication import Authentication, Pairs
 from consona.rest.cache_answers import CacheAnswer, is_kept
 from consona.rest.client_body import Payload, no_payload
 from consona.rest.client_errors import BadAnswer, ConnectionLost, TooManyRedirects
+from consona.rest.client_history import describe
 from consona.rest.client_response import Response, api_error, read_whole
 from consona.rest.client_url import Place
 from consona.rest.content_decoding import Decoder, decoder_for
@@ -197,7 +197,7 @@ class Call:
                     raise self.error_for(response)
                 return response, None
         finally:
-            op.set(**describe(self, response))
+            op.set(**describe(self, response, shown or client._fixed_auth))
 
     async def attempt(self) -> Response:
         """One try."""
@@ -333,23 +333,6 @@ class Call:
 async def awaited(result: Any) -> Any:
     """The result of a function that may be plain or async."""
     return await result if inspect.isawaitable(result) else result
-
-
-@functools.lru_cache(maxsize=1024)
-def _without_secrets(url: str) -> str:
-    return REDACTION.url(url)
-
-
-def describe(call: Call, response: Response | None) -> dict[str, Any]:
-    """What the history keeps of a call."""
-    url = call.url
-    known: dict[str, Any] = {"url": _without_secrets(url) if "?" in url else url, "attempts": call.attempts}
-    if response is not None:
-        known["status"] = response.status
-        if response.cache:
-            known["cache"] = response.cache
-        known["bytes"] = len(response.content)
-    return known
 
 
 def merged(pairs: list[tuple[str, str]], more: Mapping[str, str] | None) -> list[tuple[str, str]]:

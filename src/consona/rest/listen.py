@@ -12,7 +12,7 @@ import socket
 import stat
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from consona.errors import ConfigurationError, ConsonaError
 
@@ -28,10 +28,9 @@ class PortInUseError(ConsonaError):
     code = "port_in_use"
     free: int
 
-    def __init__(self, message: str = "", *, free: int = 0, **details: object) -> None:
-        super().__init__(
-            message, hint=f"Port {free} is free: --port {free} (or port={free})." if free else None, **details
-        )  # type: ignore[arg-type]  # context only
+    def __init__(self, message: str = "", *, free: int = 0, **details: Any) -> None:
+        hint = f"Port {free} is free: --port {free} (or port={free})." if free else None
+        super().__init__(message, hint=hint, **details)
         self.free = free
 
 
