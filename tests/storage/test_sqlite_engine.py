@@ -168,7 +168,7 @@ async def test_a_fault_of_the_writer_itself_leaves_no_caller_waiting(url, caplog
     writes = [asyncio.create_task(engine.write(fn)) for fn in (gate, lambda db: 1)]
     await gate.is_reached()
     writes.append(asyncio.create_task(engine.write(lambda db: 1)))
-    engine._writer._checkpoint = None  # to call it will fail: a fault like one of ours
+    engine._writer._log.copy_if_long = None  # to call it will fail: a fault like one of ours
     gate.open.set()
     async with asyncio.timeout(10):
         results = await asyncio.gather(*writes, return_exceptions=True)

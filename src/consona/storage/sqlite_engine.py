@@ -212,8 +212,7 @@ class SQLiteEngine:
         writer, readers = self._writer, self._readers
         holder = writer.holder
         return {
-            **writer.counts,
-            "waiting": writer.waiting,
+            **writer.stats(),
             "reads": readers.done,
             "reads_under_way": readers.outstanding,
             "reads_interrupted": readers.interrupted,

@@ -34,6 +34,7 @@ from consona.storage.sqlite_errors import (
     translated,
 )
 from consona.storage.turn import Turn
+from consona.storage.write_ahead_log import WriteAheadLog
 
 __all__ = ["Writer"]
 
@@ -42,9 +43,6 @@ log = logging.getLogger("consona.storage")
 SAVEPOINT: Final = "SAVEPOINT consona_write"
 RELEASE: Final = "RELEASE consona_write"
 UNDO: Final = "ROLLBACK TO consona_write"
-
-RESTART_FACTOR: Final = 16
-"""At how many times `checkpoint_pages` readers are waited for, so that the log can begin anew."""
 
 
 class Writer:
@@ -66,7 +64,6 @@ class Writer:
         self.closed: Future[None] = Future()
         self.holder: Session | None = None
         self.counts = {"writes": 0, "batches": 0, "largest_batch": 0, "rerun": 0, "transactions": 0}
-        self.counts |= {"checkpoints": 0, "log_restarts": 0}
         self.clock = clock
         self._connector = connector
         self._on_commit = on_commit
@@ -76,8 +73,6 @@ class Writer:
         self._may_commit = False
         self._refused_commit = False
         self._ended = False
-        self._wal_pages = 0
-        self._checkpoint_at = self.settings.checkpoint_pages
         self.thread = threading.Thread(target=self._work, name=f"{self.name} writer", daemon=True)
 
     # Called on other threads.
@@ -103,6 +98,14 @@ class Writer:
     def waiting(self) -> int:
         """How many jobs have not begun."""
         return self.inbox.qsize() + len(self._backlog)
+
+    def stats(self) -> dict[str, int]:
+        return {
+            **self.counts,
+            "checkpoints": self._log.checkpoints,
+            "log_restarts": self._log.restarts,
+            "waiting": self.waiting,
+        }
 
     # The thread.
 
@@ -133,7 +136,7 @@ class Writer:
         self._running = Interruptible(connection)
         self._do = connection.cursor().execute
         connection.set_commit_hook(self._refuse_commit)
-        connection.set_wal_hook(self._note_wal)
+        self._log = WriteAheadLog(self._connector, connection)
         connector = self._connector
         self._turn = Turn(None if connector.is_memory else f"{connector.path}-turn", patience=1.0)
 
@@ -203,7 +206,7 @@ class Writer:
         counts["batches"] += 1
         counts["largest_batch"] = max(counts["largest_batch"], len(batch))
         self._answer(batch)
-        self._checkpoint()
+        self._log.copy_if_long()
 
     def _gather(self, first: Write) -> list[Write]:
         """Take the writes that wait, up to the limit or to the first that is no write."""
@@ -324,7 +327,7 @@ class Writer:
                 self._serve_session(session)
         finally:
             self.holder = None
-        self._checkpoint()
+        self._log.copy_if_long()
 
     def _serve_session(self, session: Session) -> None:
         now = self.clock()
@@ -451,39 +454,6 @@ class Writer:
             ours.__cause__ = error
             return ours
         return translated(error, self.name)
-
-    # The write-ahead log.
-
-    def _note_wal(self, _connection: apsw.Connection, _schema: str, pages: int) -> int:
-        if pages < self._wal_pages:  # it began anew
-            self._checkpoint_at = self.settings.checkpoint_pages
-        self._wal_pages = pages
-        return apsw.SQLITE_OK
-
-    def _checkpoint(self) -> None:
-        """Copy the log into the file, after the callers were told: none of them waits for it.
-
-        Readers keep it from being copied whole, and only then can it begin anew; so what is left is tried again
-        a quarter of the limit later, and from sixteen times the limit on they are waited for, briefly.
-        """
-        pages, limit = self._wal_pages, self.settings.checkpoint_pages
-        if pages < self._checkpoint_at:
-            return
-        connection = self._connection
-        self._checkpoint_at = pages + max(1, limit // 4)
-        restart = pages >= RESTART_FACTOR * limit
-        if restart:
-            connection.set_busy_timeout(100)
-        try:
-            mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
-            connection.wal_checkpoint(mode=mode)
-            self.counts["checkpoints"] += 1
-            self.counts["log_restarts"] += restart
-        except apsw.Error:
-            pass  # the data is safe in the log, and the next commit tries again
-        finally:
-            if restart:
-                self._connector.be_patient(connection)
 
 
 _NO_COMMIT: Final = "Leave COMMIT and ROLLBACK to Consona: return to keep the change, raise to undo it."
