@@ -1,25 +1,44 @@
 """Applications under a path of the server: any ASGI 3 application, with its lifespan and WebSockets.
 
 A mounted application sees `root_path` extended by its prefix, as the ASGI specification says; its
-answers pass through the server's middlewares, its operations count under `/prefix/*`.
+answers pass through the server's middlewares, its operations count under `/prefix/*`, and the server's
+timeout holds until they begin.
 
 Source: ASGI specification 3.0, HTTP & WebSocket and Lifespan, https://asgi.readthedocs.io.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 from consona.errors import ConfigurationError
 from consona.rest.asgi_transport import _Lifespan as Lifespan
-from consona.rest.headers import RawHeaders
 from consona.rest.requests import Request
 from consona.rest.responses import Message, Receive, Response, Scope, Send
 from consona.rest.routing import Route
 
-__all__ = ["ASGIApp", "Mount"]
+__all__ = ["ASGIApp", "Mount", "as_specified"]
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def as_specified(scope: Scope) -> Scope:
+    """The scope of a server that is mounted within Litestar, as the ASGI specification wants it.
+
+    Litestar (2.25) cuts the prefix off `path` and adds a slash at its end, instead of extending
+    `root_path`. What the client asked for is still in `raw_path`.
+    """
+    raw_path: bytes | None = scope.get("raw_path")
+    if raw_path is None:
+        return scope
+    whole = unquote(raw_path.decode("ascii", "replace"))
+    path: str = scope["path"]
+    below = path if whole.endswith(path) else path.removesuffix("/")
+    if not whole.endswith(below):
+        return scope
+    return {**scope, "path": whole, "root_path": whole[: len(whole) - len(below)].rstrip("/")}
 
 
 class Mount:
@@ -79,45 +98,58 @@ class Mount:
         return inner
 
     async def respond(self, request: Request) -> Response:
-        """Call the application when its answer is to be sent."""
-        return MountedResponse(self, request)
+        """The application's answer, as soon as its status and headers are there.
+
+        Raises:
+            RuntimeError: It returned without an answer. (What it raises before, is raised.)
+        """
+        response = MountedResponse()
+        task = asyncio.get_running_loop().create_task(
+            self.app(self.scope_for(request.scope), request._receive, response.pass_on)  # type: ignore[arg-type]
+        )
+        request.mounted = task
+        begun = asyncio.ensure_future(response.begun.wait())
+        try:
+            await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            task.cancel()
+            raise
+        finally:
+            begun.cancel()
+        if not response.begun.is_set():
+            task.result()
+            raise RuntimeError(f"The application at {self.prefix or '/'} returned without an answer.")
+        response.task = task
+        return response
 
 
 class MountedResponse(Response):
-    """An answer that the mounted application sends by itself.
+    """An answer that a mounted application is sending: it waits after the head until that is sent on."""
 
-    Its status is known once it was sent: until then it reads as 200. Headers that middlewares set
-    replace those of the same name.
-    """
+    __slots__ = ("_open", "begun", "send", "task")
 
-    __slots__ = ("mount", "request")
+    task: asyncio.Task[None]
+    send: Send
 
-    def __init__(self, mount: Mount, request: Request) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.mount = mount
-        self.request = request
+        self.begun = asyncio.Event()
+        self._open = asyncio.Event()
+
+    async def pass_on(self, message: Message) -> None:
+        """What the application calls to send."""
+        if message["type"] == "http.response.start" and not self.begun.is_set():
+            self.status = message["status"]
+            self.raw_headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", [])]
+            self.begun.set()
+            await self._open.wait()
+            message = {**message, "status": self.status, "headers": self.raw_headers}
+        await self.send(message)
 
     async def __call__(self, request: Request, send: Send) -> None:
-        own = [*self.raw_headers, request.id_header]
-        begun = False
-
-        async def send_on(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            if message["type"] == "http.response.start":
-                self.status = message["status"]
-                headers: RawHeaders = list(message.get("headers", []))
-                replaced = {name for name, _ in own}
-                kept = [pair for pair in headers if pair[0].lower() not in replaced]
-                message = {**message, "headers": [*kept, *own]}
-            await send(message)
-
-        try:
-            await self.mount.app(self.mount.scope_for(request.scope), request._receive, send_on)
-        except Exception as error:
-            if begun:
-                raise
-            answer = request.serving.problem(error, request)
-            self.status = answer.status
-            answer.raw_headers.extend(self.raw_headers)
-            await answer(request, send)
+        """Let the application go on."""
+        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"x-request-id"]
+        self.raw_headers.append(request.id_header)
+        self.send = send
+        self._open.set()
+        await self.task

@@ -124,6 +124,8 @@ class _Operation:
         if options.get("deprecated"):
             operation["deprecated"] = True
         parameters = [self._parameter(p) for p in self.signature.texts if not self._is_elsewhere(p)]
+        taken = {p.alias for p in self.signature.texts if p.place == "path"}
+        parameters += [_unused(path_name) for path_name in route.path_names if path_name not in taken]
         if parameters:
             operation["parameters"] = parameters
         if self.signature.body is not None:
@@ -194,6 +196,11 @@ class _Operation:
 
     def _problem(self, words: str) -> dict[str, Any]:
         return {"description": words, "content": {PROBLEM_TYPE: {"schema": self.schemas.of(Problem)}}}
+
+
+def _unused(path_name: str) -> dict[str, Any]:
+    """A parameter of the path that the handler does not ask for."""
+    return {"name": path_name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 
 
 def _plain(value: Any) -> Any:

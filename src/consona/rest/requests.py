@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from http.cookies import SimpleCookie
@@ -71,6 +72,7 @@ class Request:
     _state: dict[str, Any] | None = None
     # Kept by the server.
     reading = False
+    mounted: asyncio.Task[None] | None = None
 
     def __init__(
         self, scope: Scope, receive: Receive, serving: Serving, route: Route, segments: tuple[str, ...] | list[str]

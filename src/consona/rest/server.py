@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -25,7 +26,7 @@ from consona.rest.docs_page import Pages
 from consona.rest.guards import Guard
 from consona.rest.health import Readiness, check_parts
 from consona.rest.middleware import Middleware
-from consona.rest.mounting import ASGIApp, Mount
+from consona.rest.mounting import ASGIApp, Mount, as_specified
 from consona.rest.openapi import document
 from consona.rest.parameters import Injected, hints_of, read_parameters
 from consona.rest.problems import ServiceUnavailable, problem_response
@@ -57,6 +58,7 @@ class APIServer(Routes, Part):
         version: Of the API, for its OpenAPI document.
         description: For its OpenAPI document; Markdown.
         observer: Where its operations are noted; by default one of its own.
+        clock: Seconds that only go forward, for timeouts.
 
     Example:
         >>> api = APIServer("hello")
@@ -76,11 +78,13 @@ class APIServer(Routes, Part):
         version: str = "0.1.0",
         description: str = "",
         observer: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         Routes.__init__(self)
         Part.__init__(self, name, observer=observer)
         self.parts = list(parts)
         self.settings = settings or ServerSettings()
+        self.clock = clock
         self.version = version
         self.description = description
         self.guard: Guard | None = None
@@ -239,7 +243,7 @@ class APIServer(Routes, Part):
         settings = self.settings
         own = Routes(documented=False)
         if settings.health_path:
-            readiness = Readiness(self)
+            readiness = Readiness(self, clock=self.clock)
             own.get(f"{settings.health_path}/live")(readiness.live)
             own.get(f"{settings.health_path}/ready")(readiness.ready)
         if settings.openapi_path:
@@ -331,6 +335,8 @@ class APIServer(Routes, Part):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection: a request, a WebSocket of a mounted application, or the lifespan."""
         kind = scope["type"]
+        if "litestar_app" in scope and kind != "lifespan":
+            scope = as_specified(scope)
         if kind == "http":
             serving = self._serving or await self._late_start(send)
             if serving is not None:

@@ -12,7 +12,6 @@ import itertools
 import logging
 import re
 import secrets
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -46,7 +45,6 @@ __all__ = ["Serving"]
 UNKNOWN_TARGET: Final = "(unknown path)"
 DEADLINE_HEADER: Final = deadlines.HEADER.encode()
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,100}")
-_clock: Final = time.monotonic
 _current_deadline: Final = deadlines._current
 
 
@@ -116,7 +114,8 @@ class Serving:
         self._trust = Trust(self.settings.trusted)
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6).encode()
-        self._watch = deadlines.watch_of(asyncio.get_running_loop(), _clock)
+        self._watch = deadlines.watch_of(asyncio.get_running_loop(), api.clock)
+        self._clock = api.clock
         self._max_headers = self.settings.max_headers
         self._max_header_bytes = self.settings.max_header_bytes
         self._max_open = self.settings.max_open
@@ -133,7 +132,7 @@ class Serving:
         fields = request.fields
         parent = self._parent(request) if b"traceparent" in fields else None
         timeout_s = route.timeout_s if DEADLINE_HEADER not in fields else self._granted(request)
-        deadline = Deadline(_clock() + timeout_s, _clock)
+        deadline = Deadline(self._clock() + timeout_s, self._clock)
         task = asyncio.current_task()
         assert task is not None
         self.open.add(task)
@@ -172,6 +171,8 @@ class Serving:
                     self._note_failure(op, response.status)
         finally:
             self.open.discard(task)
+            if request.mounted is not None:
+                self._end(request.mounted)
             if request._background is not None:  # also where the answer did not reach the client
                 self.run_background(request._background)
 
@@ -380,6 +381,13 @@ class Serving:
 
     # Work after answers, and the end.
 
+    def _end(self, mounted: asyncio.Task[None]) -> None:
+        """See to it that a mounted application ends with its request, also where a middleware answered instead."""
+        if not mounted.done():
+            mounted.cancel()
+            self.tasks.add(mounted)
+            mounted.add_done_callback(self.tasks.discard)
+
     def run_background(self, background: Background) -> None:
         """Begin the work that a handler left for after its answer."""
         for function, args, kwargs in background.work:
@@ -403,7 +411,7 @@ class Serving:
         """Refuse new requests, wait for the open ones and for background work, then cut what is left."""
         self.stopping.set()
         self.closed = True
-        ends = _clock() + self.settings.drain
+        ends = self._clock() + self.settings.drain
         await self._wait_for(self.open, "open requests", ends)
         await self._wait_for(self.tasks, "pieces of background work", ends)
         self.threads.close()
@@ -413,10 +421,10 @@ class Serving:
         waiting = tasks - {asyncio.current_task()}
         if not waiting:
             return
-        _, late = await asyncio.wait(waiting, timeout=max(0.0, ends - _clock()))
+        _, late = await asyncio.wait(waiting, timeout=max(0.0, ends - self._clock()))
         if late:
             self.log.warning(
-                "%s: %d %s were not done after %g s and are cut.", self.api.name, len(late), what, self.settings.drain
+                "%s: not done after %g s, and cut: %s (%d).", self.api.name, self.settings.drain, what, len(late)
             )
             for task in late:
                 task.cancel()
