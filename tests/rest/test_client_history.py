@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+
 import pytest
 
 import wire
@@ -112,3 +115,13 @@ async def test_the_history_of_an_error_is_kept_too():
         with pytest.raises(APIError):
             await api.get("/")
         assert api.history[-1].attributes["answer_headers"]["content-length"] == "2"
+
+
+@pytest.mark.parametrize(("raising", "level"), [(True, logging.WARNING), (False, logging.DEBUG)])
+async def test_a_failure_is_warned_of_unless_the_caller_asked_for_every_status(raising, level, caplog):
+    caplog.set_level(logging.DEBUG, "consona.rest.client")
+    async with wire.Wire(wire.answer(404)) as server, APIClient(server.url) as api:
+        with contextlib.suppress(APIError):
+            await api.get("/", raise_for_status=raising)
+        assert api.stats.failed == 1
+    assert [record.levelno for record in caplog.records if "failed" in record.message] == [level]

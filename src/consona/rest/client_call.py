@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import random
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -188,7 +189,8 @@ class Call:
                     repeated = True
                     self._back_to(start)
                     continue
-                op.fail(f"api.{status}")
+                # Who asked to be given every status has not lost anything: it counts, and nobody is warned.
+                op.fail(f"api.{status}", level=logging.WARNING if raising else logging.DEBUG)
                 if isinstance(answer, Response):
                     return answer, None
                 if answer is not None and answer is not REPEAT:

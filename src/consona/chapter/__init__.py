@@ -1,0 +1,50 @@
+"""The chapter's own classes, with its names, arguments and blocking style, each a thin layer over the real part.
+
+    from consona.chapter import APIClient, APIServer, narrate, show
+
+For readers of the chapter, and for programs that do not use `async`. What the same method does in the
+chapter and here, and why, is told in one table of the docs. Each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from consona.chapter.api_client import APIClient
+    from consona.chapter.api_server import APIServer
+    from consona.chapter.errors import APIError, AuthenticationError, RouteNotFoundError, ValidationError
+    from consona.chapter.narration import narrate, show, think
+
+__all__ = [
+    "APIClient",
+    "APIError",
+    "APIServer",
+    "AuthenticationError",
+    "RouteNotFoundError",
+    "ValidationError",
+    "narrate",
+    "show",
+    "think",
+]
+
+# The same names as above, by the module that has them. A test holds the two lists equal.
+_NAMES: Final[dict[str, str]] = {
+    "api_client": "APIClient",
+    "api_server": "APIServer",
+    "errors": "APIError AuthenticationError RouteNotFoundError ValidationError",
+    "narration": "narrate show think",
+}
+_HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'consona.chapter' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"consona.chapter.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
