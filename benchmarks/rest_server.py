@@ -68,7 +68,10 @@ class Server:
         while time.monotonic() < ends:
             if self.process.poll() is not None:
                 raise RuntimeError(f"The server ended with {self.process.returncode}.")
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/items/1") as answer:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/items/1") as answer,
+            ):
                 assert answer.status == 200
                 return
             time.sleep(0.05)

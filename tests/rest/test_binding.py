@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -20,8 +20,8 @@ import pytest
 from asgi_call import as_json, call
 from consona.errors import ConfigurationError
 from consona.part import Part
-from consona.rest.parameters import Body, Cookie, Header, Path, Query
 from consona.rest.binding import source_of
+from consona.rest.parameters import Body, Cookie, Header, Path, Query
 from consona.rest.requests import Request
 from consona.rest.responses import Response
 from consona.rest.server import APIServer
@@ -84,8 +84,8 @@ async def test_path_and_query_arrive_in_their_types():
 
 
 async def test_text_is_percent_decoded_and_plus_is_a_space():
-    async def handler(q: str, ü: str = "") -> list[str]:
-        return [q, ü]
+    async def handler(q: str, other: Annotated[str, Query("ü")] = "") -> list[str]:
+        return [q, other]
 
     answer = await answer_of(handler, query="q=a+b%2Bc%C3%A9%26&%C3%BC=x")
     assert answer.json() == ["a b+cé&", "x"]
@@ -121,9 +121,7 @@ async def test_headers_and_cookies_by_marker():
     ) -> list[Any]:
         return [x_token, agent, session, size]
 
-    answer = await answer_of(
-        handler, headers={"X-Token": "t", "Cookie": "a=1; session=42"}, query="page-size=3&size=4"
-    )
+    answer = await answer_of(handler, headers={"X-Token": "t", "Cookie": "a=1; session=42"}, query="page-size=3&size=4")
     assert answer.json() == ["t", "none", 42, 3]
     assert errors_of(await answer_of(handler, headers={"cookie": "session=x"})) == {
         ("header.x-token", "is missing"),
@@ -138,20 +136,22 @@ async def test_a_path_name_that_is_no_identifier_of_the_handler():
     assert (await answer_of(handler, path="/5", pattern="/{id}")).json() == 5
 
 
-@pytest.mark.parametrize("text", ["1_0", "%207", "+7", "0x1", "", "7.5", "nan", "%D9%A3", "1e400"])
+@pytest.mark.parametrize("text", ["1_0", "%207", "+7", "0x1", "", "7.5", "nan", "%D9%A3", "07"])
 async def test_a_number_is_written_as_in_json(text):
     async def handler(n: int) -> int:
         return n
 
-    assert errors_of(await answer_of(handler, query=f"n={text}")) == {("query.n", "expected int")} or text == "1e400"
+    assert errors_of(await answer_of(handler, query=f"n={text}")) == {("query.n", "expected int")}
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "NaN", "1e999"])
-async def test_a_float_is_finite(text):
-    async def handler(x: float) -> float:
-        return x
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "NaN", "Infinity"])
+async def test_a_number_with_a_fraction_is_finite(text):
+    async def handler(x: float, d: Decimal | None, many: list[Decimal]) -> None: ...
 
-    assert [path for path, _ in errors_of(await answer_of(handler, query=f"x={text}"))] == ["query.x"]
+    answer = await answer_of(handler, query=f"x={text}&d={text}&many=1&many={text}")
+    assert {path for path, _ in errors_of(answer)} == {"query.x", "query.d", "query.many"}
+    only = await answer_of(handler, query=f"x=1&d={text}&many=1")
+    assert errors_of(only) == {("query.d", "expected a finite number")}
 
 
 async def test_constraints_hold_everywhere():
@@ -423,7 +423,7 @@ class Session:
 
 
 class Unit:
-    log: list[str] = []
+    log: ClassVar[list[str]] = []
 
 
 async def test_providers_make_what_handlers_ask_for_once_a_request():

@@ -19,10 +19,12 @@ class KeyGuard:
     """A real guard, over a table of keys."""
 
     challenge = 'ApiKey realm="t"'
-    keys = {
-        "ada": Identity("ada", frozenset({"editor"}), frozenset({"posts:write", "posts:read"})),
-        "bob": Identity("bob"),
-    }
+
+    def __init__(self):
+        self.keys = {
+            "ada": Identity("ada", frozenset({"editor"}), frozenset({"posts:write", "posts:read"})),
+            "bob": Identity("bob"),
+        }
 
     async def identify(self, request):
         key = request.headers.get("x-key")

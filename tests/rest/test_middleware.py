@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from asgi_call import call
@@ -129,8 +131,6 @@ def refuse(words, middleware):
     api = server()
     api.middleware(middleware)
     with pytest.raises(ConfigurationError, match=words):
-        import asyncio
-
         asyncio.run(api.start())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,10 +122,8 @@ def test_names_that_begin_with_a_dot_are_names():
 @given(st.binary(max_size=60))
 def test_no_path_breaks_the_router(raw):
     router = router_of("/a/{b}/c", "/a/{rest:path}", "/{x}/{y}")
-    try:
+    with contextlib.suppress(BadRequest):
         router.find(raw.decode("utf-8", "replace"), b"/" + raw)
-    except BadRequest:
-        pass
 
 
 def test_two_routes_for_the_same_requests_are_refused_by_name():

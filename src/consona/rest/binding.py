@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import decimal
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -231,6 +232,10 @@ class _Writer:
             add(f"        if {parameter.alias!r} in cookies:")
             add(f'            raw["p{i}"] = cookies[{parameter.alias!r}]')
         add("        p = convert(raw, Texts, strict=False)")
+        for i, parameter in texts:
+            if _holds_decimal(parameter.type):
+                self.names["finite"] = finite
+                add(f"        finite(p.p{i})")
 
     def _write_body(self, body: Parameter) -> None:
         add = self.lines.append
@@ -404,6 +409,21 @@ def query_reader(wanted: dict[str, tuple[str, bool]]) -> Callable[[bytes, dict[s
     return read_query
 
 
+def _holds_decimal(declared: Any) -> bool:
+    return declared is decimal.Decimal or any(_holds_decimal(member) for member in get_args(declared))
+
+
+def finite(value: Any) -> None:
+    """Refuse `NaN` and `Infinity`, which are decimals to Python, and numbers to nobody.
+
+    Raises:
+        msgspec.ValidationError: It is one of them, or holds one.
+    """
+    members = value if isinstance(value, list | tuple | set | frozenset) else [value]
+    if any(isinstance(member, decimal.Decimal) and not member.is_finite() for member in members):
+        raise msgspec.ValidationError("Expected a finite number")
+
+
 REPEATED: Final = "given more than once"
 
 
@@ -457,7 +477,7 @@ class _Explainer:
             return REPEATED
         value = values if parameter.many else values[0]
         try:
-            msgspec.convert(value, parameter.type, strict=False)
+            finite(msgspec.convert(value, parameter.type, strict=False))
         except msgspec.ValidationError as error:
             return plain_words(str(error)).replace(", got str", "")
         return ""

@@ -104,10 +104,7 @@ class Mount:
             RuntimeError: It returned without an answer. (What it raises before, is raised.)
         """
         response = MountedResponse()
-        task = asyncio.get_running_loop().create_task(
-            self.app(self.scope_for(request.scope), request._receive, response.pass_on)  # type: ignore[arg-type]
-        )
-        request.mounted = task
+        task = request.mounted = asyncio.get_running_loop().create_task(self._run(request, response))
         begun = asyncio.ensure_future(response.begun.wait())
         try:
             await asyncio.wait([task, begun], return_when=asyncio.FIRST_COMPLETED)
@@ -121,6 +118,9 @@ class Mount:
             raise RuntimeError(f"The application at {self.prefix or '/'} returned without an answer.")
         response.task = task
         return response
+
+    async def _run(self, request: Request, response: MountedResponse) -> None:
+        await self.app(self.scope_for(request.scope), request._receive, response.pass_on)
 
 
 class MountedResponse(Response):

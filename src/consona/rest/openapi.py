@@ -87,9 +87,26 @@ class _Schemas:
             types, ref_template=_REFERENCE, schema_hook=lambda _: {}
         )
         self._found = list(zip(types, found, strict=True))
+        for schema in (*found, *self.components.values()):
+            _complete(schema)
 
     def of(self, declared: Any) -> dict[str, Any]:
         return next(schema for kind, schema in self._found if kind is declared or kind == declared)
+
+
+DECIMAL: Final = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+def _complete(schema: Any) -> None:
+    """Add what msgspec knows and does not write down: how a decimal number looks as text."""
+    if isinstance(schema, dict):
+        if schema.get("format") == "decimal":
+            schema.setdefault("pattern", DECIMAL)
+        for member in schema.values():
+            _complete(member)
+    elif isinstance(schema, list):
+        for member in schema:
+            _complete(member)
 
 
 def _shown_type(parameter: Parameter) -> Any:
@@ -155,7 +172,7 @@ class _Operation:
 
     def _body(self, body: Parameter) -> dict[str, Any]:
         if body.type in {bytes, str}:
-            return {"required": body.required, "content": {"*/*": {}}}
+            return {"required": False, "content": {"*/*": {}}}  # no bytes are bytes too
         schema = self.schemas.of(body.type)
         return {
             "required": body.required,

@@ -135,7 +135,12 @@ def _fields_of(declared: Any) -> list[tuple[str, Any, bool]] | None:
     if typing.is_typeddict(kind):
         hints = typing.get_type_hints(kind, include_extras=True)
         required: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
-        return [(name, _without_required(hint), name in required) for name, hint in hints.items()]
+        # Where annotations are text (`from __future__ import annotations`), Python's own set misses these marks.
+        marked = {typing.Required: True, typing.NotRequired: False}
+        return [
+            (name, _without_required(hint), marked.get(get_origin(hint), name in required))
+            for name, hint in hints.items()
+        ]
     return None
 
 
