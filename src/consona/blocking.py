@@ -198,7 +198,13 @@ class _Guest(Generic[T]):
         self._background = background
         self._said: queue.SimpleQueue[tuple[T] | BaseException] = queue.SimpleQueue()
         self._answer: asyncio.Future[BaseException | None] | None = None
-        background.begin(self, body)
+        self.begun = False
+        try:
+            background.begin(self, body)
+        except BaseException:  # Ctrl-C may arrive when the loop has it already: then it ends there first
+            if self.begun:
+                self.leave()
+            raise
 
     @property
     def may_finish(self) -> bool:
@@ -310,6 +316,7 @@ class _Background:
             if self.closing:
                 raise _ending()
             self.guests.add(guest)
+            guest.begun = True
             self._loop.call_soon_threadsafe(make_task)
 
     def soon(self, function: Callable[[], object]) -> None:

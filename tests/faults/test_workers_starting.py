@@ -27,7 +27,7 @@ def test_run_says_that_a_port_is_in_use_and_what_to_type(tmp_path, taken):
     with Command("run", "hello:app", "--port", taken, folder=tmp_path) as command:
         assert command.end() == 1
         assert f"Error: Port {taken} on 127.0.0.1 is in use by another program." in command.text
-        free = int(command.line("--port ").rpartition(" ")[2])
+        free = int(command.line("--port ").rpartition("--port ")[2].split()[0])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", free))
 
