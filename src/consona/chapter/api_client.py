@@ -88,7 +88,7 @@ class APIClient:
             self._credentials.add(Basic(credentials["username"], credentials["password"]))
         else:
             raise ConfigurationError(f"add_auth_header({auth_type!r}): there are bearer, api_key and basic.")
-        think("Added", auth_type, "authentication")
+        think("Added credentials of the type", auth_type)
 
     def register_error_handler(self, status_code: int, handler_function: Callable[[dict[str, Any]], Any]) -> None:
         """Let a function take care of answers with this status, once the retries are over.
