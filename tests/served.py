@@ -15,9 +15,9 @@ BOUND_S = 20.0
 
 
 @asynccontextmanager
-async def served(app):
+async def served(app, *, port=0):
     """Serve an application on loopback; gives its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
     server.install_signal_handlers = lambda: None
     task = asyncio.create_task(server.serve(sockets=[listener]))

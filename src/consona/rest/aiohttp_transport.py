@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -70,6 +71,7 @@ class AiohttpTransport:
             limit=0,  # our gate counts, so that waiting for a place and connecting are told apart
             keepalive_timeout=self.settings.keep_alive,
             ssl=tls.context() if isinstance(tls, TLS) else tls,
+            socket_factory=self._allowed_socket if self.settings.allow is not None else None,
         )
         self._loop = asyncio.get_running_loop()
 
@@ -165,6 +167,14 @@ class AiohttpTransport:
             raise
         finally:
             source.timeout = None
+
+    def _allowed_socket(self, address: Any) -> socket.socket:
+        """A socket for one resolved address: the last moment before it is connected to."""
+        family, kind, protocol, _, (host, *_) = address
+        assert self.settings.allow is not None
+        if not self.settings.allow(host):
+            raise ConnectionRefusedError(None, f"the address {host} is not allowed")
+        return socket.socket(family, kind, protocol)
 
     def _timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
         if len(self._timeouts) > 100:

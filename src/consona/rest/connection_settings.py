@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -70,6 +71,9 @@ class ConnectionSettings:
     """An `http://` or `https://` URL, with `user:password@` where it asks for that; `"environment"` reads
     HTTP_PROXY, HTTPS_PROXY and NO_PROXY. None goes straight to the server."""
     tls: TLS | ssl.SSLContext = field(default_factory=TLS)
+    allow: Callable[[str], bool] | None = None
+    """Asked with each IP address before it is connected to (after the name was resolved, so that no name leads
+    around it); False refuses. With a proxy, it is asked about the proxy."""
 
     def __post_init__(self) -> None:
         for name in ("connections", "per_host"):
