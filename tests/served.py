@@ -17,7 +17,10 @@ BOUND_S = 20.0
 @asynccontextmanager
 async def served(app, *, port=0):
     """Serve an application on loopback; gives its address."""
-    listener = socket.create_server(("127.0.0.1", port))
+    # The protocol is named so that asyncio turns Nagle's delay off: without, an answer may take 40 ms longer.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
     server.install_signal_handlers = lambda: None
     task = asyncio.create_task(server.serve(sockets=[listener]))
