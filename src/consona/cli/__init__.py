@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final = ("run", "up", "new", "doctor")
+COMMANDS: Final = ("run", "up", "new", "client", "doctor")
 
 
 def main(arguments: list[str] | None = None) -> None:
