@@ -41,5 +41,6 @@ def make_client():
 
 @pytest.fixture(autouse=True)
 def silent():
+    narrate(False)  # a page of the docs may have asked for it in this process
     yield
     narrate(False)
