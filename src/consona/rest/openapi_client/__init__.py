@@ -12,14 +12,16 @@ from __future__ import annotations
 import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from consona.errors import ConfigurationError
 from consona.rest.openapi_client.document import Document, InvalidDocument, Note, read_document
 from consona.rest.openapi_client.module import write_module
-from consona.rest.openapi_client.naming import class_name, is_plain
+from consona.rest.openapi_client.naming import BUILTINS, MODULE_NAMES, class_name, is_plain
 
 __all__ = ["ClientModule", "InvalidDocument", "Note", "generate", "read_document"]
+
+TAKEN: Final = BUILTINS | MODULE_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,11 @@ def generate(document: Mapping[str, Any] | bytes, *, name: str = "", label: str 
     found = Document(data, name=label)
     if not name:
         title = found.part("info").get("title")
-        name = class_name(title if isinstance(title, str) else "", fallback="API")
+        name = class_name(title if isinstance(title, str) else "", fallback="HTTP")
         name = name if name.endswith("Client") else f"{name}Client"
-    elif not is_plain(name) or keyword.issoftkeyword(name):
-        raise ConfigurationError(f"{name!r} cannot be the name of a class.", hint="Letters and digits: ShopClient.")
+        name = f"{name}_" if name in TAKEN else name
+    elif not is_plain(name) or keyword.issoftkeyword(name) or name in TAKEN:
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a class here.", hint="Letters and digits: ShopClient."
+        )
     return ClientModule(name, write_module(found, name), tuple(found.notes))

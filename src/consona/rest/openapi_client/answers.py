@@ -51,10 +51,11 @@ def media_of(content: dict[str, Any], pointer: str, *, prefer: tuple[str, ...] =
 
 
 def answer_of(document: Document, schemas: Schemas, raw: dict[str, Any], pointer: str, hint: str) -> Answer:
-    """The answer of an operation with a status from 200 to 299, or the default one where there is none of those."""
-    good = [each for each in _responses(document, raw, pointer) if re.fullmatch(r"2(\d\d|XX)", each[0], re.IGNORECASE)]
-    if not good:
-        good = [each for each in _responses(document, raw, pointer) if each[0] == "default"]
+    """The answer of an operation with a status from 200 to 299; the default one where there is no way to succeed."""
+    responses = list(_responses(document, raw, pointer))
+    good = [each for each in responses if _is(each[0], "2")]
+    if not any(_is(each[0], "123") for each in responses):
+        good = [each for each in responses if each[0] == "default"]
     if not good:
         return Answer()
     answers = [_one(schemas, response, place, f"{hint}Answer") for _, response, place in good]
@@ -80,12 +81,17 @@ def failures_of(document: Document, schemas: Schemas, raw: dict[str, Any], point
     found = []
     responses = list(_responses(document, raw, pointer))
     for status, response, place in responses:
-        if re.fullmatch(r"[123](\d\d|XX)", status, re.IGNORECASE) or (status == "default" and len(responses) == 1):
+        if _is(status, "123") or (status == "default" and not any(_is(each[0], "123") for each in responses)):
             continue
         answer = _one(schemas, response, place, f"{hint}Error")
         typed = answer.typed if answer.typed.kind not in {"none", "any"} and answer.accept.endswith("json") else None
         found.append(Failure("any other" if status == "default" else status, answer.doc, typed))
     return found
+
+
+def _is(status: str, kinds: str) -> bool:
+    """Whether a status (`204`, `2XX`) begins with one of these digits."""
+    return status[0] in kinds
 
 
 def _responses(document: Document, raw: dict[str, Any], pointer: str) -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -58,7 +58,12 @@ class Query:
             if self.style == "deepObject":
                 return [(f"{self.name}[{name}]", _text(item)) for name, item in value.items() if item is not None]
             if self.explode:
-                return [(name, _text(item)) for name, item in value.items() if item is not None]
+                return [
+                    (name, _text(each))
+                    for name, item in value.items()
+                    for each in (item if isinstance(item, list) else [item])
+                    if each is not None
+                ]
             flat = [_text(each) for pair in value.items() if pair[1] is not None for each in pair]
             return [(self.name, ",".join(flat))]
         if isinstance(value, list) and not self.explode:

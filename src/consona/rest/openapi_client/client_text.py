@@ -11,7 +11,7 @@ from consona.rest.openapi_client.schemas import Schemas
 from consona.rest.openapi_client.security import Scheme
 from consona.rest.openapi_client.typed import Typed
 
-__all__ = ["method_lines", "scheme_lines"]
+__all__ = ["group_name", "method_lines", "parameter_text", "scheme_lines"]
 
 
 def method_lines(schemas: Schemas, operation: Operation) -> list[str]:
@@ -48,9 +48,9 @@ def _parameters(schemas: Schemas, operation: Operation) -> Iterator[str]:
         typed = _short(
             schemas, parameter.typed, f"{operation.name} {parameter.name}", room=WIDTH - 12 - len(parameter.name)
         )
-        yield _parameter(parameter.name, typed.sent)
+        yield parameter_text(parameter.name, typed.sent)
     if body is not None and body.required:
-        yield _parameter(_body_name(operation), _body_type(schemas, operation))
+        yield parameter_text(_body_name(operation), _body_type(schemas, operation))
     if body is not None and body.free_type and body.required:
         yield "content_type: str"
     if optional or operation.idempotent or (body is not None and not body.required):
@@ -58,16 +58,17 @@ def _parameters(schemas: Schemas, operation: Operation) -> Iterator[str]:
     for parameter in optional:
         room = WIDTH - 26 - len(parameter.name)
         typed = _short(schemas, parameter.typed, f"{operation.name} {parameter.name}", room=room)
-        yield _parameter(parameter.name, _optional(typed.sent), "None")
+        yield parameter_text(parameter.name, _optional(typed.sent), "None")
     if body is not None and not body.required:
-        yield _parameter(_body_name(operation), _optional(_body_type(schemas, operation)), "None")
+        yield parameter_text(_body_name(operation), _optional(_body_type(schemas, operation)), "None")
         if body.free_type:
             yield 'content_type: str = "application/octet-stream"'
     if operation.idempotent:
         yield "idempotency_key: str | None = None"
 
 
-def _parameter(name: str, annotation: str, default: str = "") -> str:
+def parameter_text(name: str, annotation: str, default: str = "") -> str:
+    """A parameter of a method, in several lines where one is too long."""
     after = f" = {default}" if default else ""
     line = f"{name}: {annotation}{after}"
     if len(line) + 9 <= WIDTH:

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from consona.rest.openapi_client.client_text import group_name, method_lines, scheme_lines
+from consona.rest.openapi_client.client_text import group_name, method_lines, parameter_text, scheme_lines
 from consona.rest.openapi_client.document import Document, child
 from consona.rest.openapi_client.naming import Names, class_name
 from consona.rest.openapi_client.operations import Operation, read_operations
-from consona.rest.openapi_client.python_text import docstring, literal, piece, shifted
+from consona.rest.openapi_client.python_text import docstring, literal, piece, plain_text, shifted
 from consona.rest.openapi_client.schemas import Schemas
 from consona.rest.openapi_client.security import read_schemes
 from consona.rest.openapi_client.struct_text import alias_lines, struct_lines
@@ -38,8 +38,7 @@ MEMBERS: Final = frozenset({"api"})
 
 def write_module(document: Document, name: str) -> str:
     """The source of a module with a client class called `name`."""
-    schemas = Schemas(document)
-    name = schemas.names.take(name)
+    schemas = Schemas(document, reserved=name)
     operations = read_operations(document, schemas)
     schemas.finish()
     base = _base_of(document)
@@ -152,13 +151,13 @@ def _client(
     attribute_of: dict[str, str],
 ) -> list[str]:
     info = document.part("info")
-    words = [str(info.get("title") or name), str(info.get("description") or "")]
+    words = [plain_text(info.get("title") or "").strip() or name, str(info.get("description") or "")]
     arguments = ["base: The URL of the API, or an `APIClient` that is set up already."]
     arguments += ["auth: Who is asking.", "policy: Timeout, retries and limits, instead of the usual ones."]
     words.append("\n".join(["Args:", *(f"    {each}" for each in arguments)]))
-    parameters = ["self", f"base: str | APIClient{f' = {literal(base)}' if base else ''}", "*"]
+    parameters = ["self", parameter_text("base", "str | APIClient", literal(base) if base else ""), "*"]
     parameters += ["auth: Authentication | None = None", "policy: Policy | None = None"]
-    init = "def __init__(\n" + "".join(f"    {each},\n" for each in parameters) + ") -> None:"
+    init = "\n".join(["def __init__(", *(shifted(f"{each},") for each in parameters), ") -> None:"])
     lines = [*shifted(init).split("\n"), "        super().__init__(client_of(base, auth=auth, policy=policy))"]
     for tag, class_ in group_classes.items():
         lines.append(f"        self.{attribute_of[tag]} = {class_}(self.api)")

@@ -16,7 +16,7 @@ MODULE_NAMES: Final = frozenset(
     {
         "APIClient", "APIKey", "Any", "Authentication", "Basic", "Bearer", "Client", "ClientCredentials", "Content",
         "Literal", "Operations", "Policy", "Query", "Self", "Struct", "TypeAlias", "UNSET", "UnsetType", "annotations",
-        "asynccontextmanager", "datetime", "decimal", "field", "msgspec", "uuid",
+        "datetime", "decimal", "uuid",
     }
 )  # fmt: skip
 """What the written module imports."""

@@ -216,7 +216,7 @@ class _Reader:
             found.style, found.explode = style, explode is True
 
     def _check_path(self, operation: Operation) -> None:
-        wanted = re.findall(r"\{([^{}]+)\}", self.path)
+        wanted = list(dict.fromkeys(re.findall(r"\{([^{}]+)\}", self.path)))
         declared = [parameter for parameter in operation.parameters if parameter.place == "path"]
         known = {parameter.wire for parameter in declared}
         for parameter in declared:

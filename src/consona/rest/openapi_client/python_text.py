@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-__all__ = ["WIDTH", "comment", "docstring", "literal", "piece", "shifted", "split_at", "type_lines"]
+__all__ = ["WIDTH", "comment", "docstring", "literal", "piece", "plain_text", "shifted", "split_at", "type_lines"]
 
 WIDTH: Final = 88
 INDENT: Final = "    "
@@ -90,6 +90,7 @@ def docstring(paragraphs: Iterable[str], *, indent: int = 1) -> list[str]:
     if not lines:
         return []
     lines = [line.replace("\\", "\\\\").replace('"""', "'''").replace('"""', "'''") for line in lines]
+    lines[1:] = textwrap.dedent("\n".join(lines[1:])).split("\n") if len(lines) > 1 else []  # as the formatter would
     if lines[0].startswith('"'):
         lines[0] = "'" + lines[0][1:]
     if len(lines) == 1 and not lines[0].endswith(('"', "\\")):

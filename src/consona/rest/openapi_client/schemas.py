@@ -59,11 +59,16 @@ STRUCT_NAMES: Final = frozenset({"self", "cls"})
 
 
 class Schemas:
-    """Turns schemas into types, and keeps the classes and aliases that they need."""
+    """Turns schemas into types, and keeps the classes and aliases that they need.
 
-    def __init__(self, document: Document) -> None:
+    Args:
+        document: Where the schemas stand.
+        reserved: A name that no type may have: that of the client.
+    """
+
+    def __init__(self, document: Document, *, reserved: str = "") -> None:
         self.document = document
-        self.names = Names(MODULE_NAMES | BUILTINS)
+        self.names = Names(MODULE_NAMES | BUILTINS | {reserved})
         self.structs: dict[str, StructModel] = {}
         self.aliases: dict[str, Alias] = {}
         self.remarks: dict[str, str] = {}
@@ -272,27 +277,43 @@ class Schemas:
             self._named[pointer] = replace(typed, nullable=merged.keywords.get("nullable") is True)
         if (isinstance(more, dict) and more) or more is True:
             model.remarks.append("Further members are allowed by the document; they are not kept.")
-        taken = Names(TYPE_NAMES | MODULE_NAMES | STRUCT_NAMES)
         self._inside += 1
-        for wire, (schema, place) in merged.properties.items():
-            model.fields.append(self._field(wire, schema, place, merged, name, taken))
+        for (wire, (schema, place)), own in zip(
+            merged.properties.items(), self._field_names(list(merged.properties)), strict=True
+        ):
+            model.fields.append(self._field(own, wire, schema, place, merged, name))
         self._inside -= 1
         return typed
 
-    def _field(self, wire: str, schema: Any, pointer: str, merged: Merged, owner: str, taken: Names) -> Field:
+    def _field_names(self, wires: list[str]) -> list[str]:
+        """A name for each property; those that can stand as they are keep theirs, whatever comes before them."""
+        taken = Names(TYPE_NAMES | MODULE_NAMES | STRUCT_NAMES)
+        kept = {
+            wire: taken.take(wire)
+            for wire in wires
+            if is_plain(wire) and wire not in taken and (wire not in self.names or wire in BUILTINS)
+        }
+        names = []
+        for wire in wires:
+            name = kept.get(wire)
+            if name is None:
+                name = to_identifier(wire, fallback="field")
+                clashes = name not in kept.values() and (name in taken or (name in self.names and name not in BUILTINS))
+                name = taken.take(f"{name}_" if clashes else name)
+            names.append(name)
+        return names
+
+    def _field(self, name: str, wire: str, schema: Any, pointer: str, merged: Merged, owner: str) -> Field:
         typed = self.of(schema, pointer, f"{owner}{class_name(wire, fallback='Field')}"[:60])
-        name = wire if is_plain(wire) else to_identifier(wire, fallback="field")
-        if name in taken or (name in self.names and name not in BUILTINS):
-            name = f"{name}_"
         own = schema if isinstance(schema, dict) else {}
         seen, _ = self.document.resolve(own, pointer) if "$ref" in own else (own, pointer)
-        found = Field(
-            wire, taken.take(name), typed, wire in merged.required, doc=_text_of(own) or _short_text(seen, own)
-        )
+        found = Field(wire, name, typed, wire in merged.required, doc=_text_of(own) or _short_text(seen, own))
         found.read_only = own.get("readOnly") is True or seen.get("readOnly") is True
         found.write_only = own.get("writeOnly") is True or seen.get("writeOnly") is True
-        if "default" in own and not found.required and own["default"] is not None:
-            if _fits(own["default"], typed):
+        if "default" in own and not found.required:
+            if own["default"] is None:  # nothing and null are the same here
+                found.has_default = typed.nullable or typed.kind == "any"
+            elif _fits(own["default"], typed):
                 found.default, found.has_default = own["default"], True
             elif own["default"] != {} and typed.kind != "text":
                 self.document.note(child(pointer, "default"), "does not fit the type; it is left out")
@@ -309,6 +330,7 @@ class Schemas:
             if member == {"nullable": True}:  # how some generators of OpenAPI 3.0 write null
                 parts.append(NONE)
                 continue
+            suffix = _suffix(member, position)
             if merged.properties and isinstance(member, dict):
                 # Properties that stand beside the union belong to each of its members.
                 member = {  # noqa: PLW2901 the member from here on
@@ -317,7 +339,7 @@ class Schemas:
                     "properties": {name: schema for name, (schema, _) in merged.properties.items()},
                     "required": merged.required,
                 }
-            parts.append(self.of(member, place, f"{hint}{_suffix(member, position)}"))
+            parts.append(self.of(member, place, f"{hint}{suffix}"))
         nullable = any(part.nullable for part in parts)
         flat = [part for part in flattened(parts) if part.kind != "none"]
         structs = [part for part in flat if part.kind == "struct"]
@@ -406,8 +428,11 @@ def _suffix(member: Any, position: int) -> str:
 
 
 def _text_of(keywords: dict[str, Any]) -> str:
-    text = keywords.get("description") or keywords.get("title") or ""
-    return text if isinstance(text, str) else ""
+    """The description; or the title, where that is more than a name."""
+    text, title = keywords.get("description"), keywords.get("title")
+    if isinstance(text, str) and text.strip():
+        return text
+    return title if isinstance(title, str) and " " in title.strip() else ""
 
 
 def _short_text(seen: dict[str, Any], own: dict[str, Any]) -> str:
