@@ -48,6 +48,8 @@ ATTACKS = [
     "\t\tindented",
     "`code` ```\nfence",
     "$ref",
+    "'\"",
+    "a\"b'); PWNED(); ('c\"",
 ]
 
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from consona import APIServer, ConfigurationError, NotStarted, Store, ValidationError
-from consona.rest.problems import BadRequest
-from consona.rest.routing import Routes
+from consona.rest.server.problems import BadRequest
+from consona.rest.server.routing import Routes
 from consona.rest.webhooks import (
     SignatureWrong,
     TimestampRefused,
@@ -342,7 +342,7 @@ async def test_it_works_in_any_asgi_application():
         await send({"type": "http.response.body", "body": b""})
 
     from consona import APIClient
-    from consona.rest.asgi_transport import ASGITransport
+    from consona.rest.client.asgi_transport import ASGITransport
 
     async with hooks, APIClient("http://app", transport=ASGITransport(app)) as client:
         assert (await post(client, b'{"id": 7}', "/")).status == 200

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from consona import ConfigurationError, Conflict, NotFound, NotStarted, Store, ValidationError
-from consona.rest.asgi_transport import ASGITransport
-from consona.rest.problems import BodyTooLarge
+from consona.rest.client.asgi_transport import ASGITransport
+from consona.rest.server.problems import BodyTooLarge
 from consona.rest.webhooks import (
     RETRY_SCHEDULE,
     AddressRefused,

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from consona import APIServer, HTTPError
+from consona.rest.client.asgi_transport import ASGITransport
 from consona.rest.webhooks import DeliverySettings, WebhookReceiver, WebhookSender
 from processes import LONG_S, free_port
 from served import served
@@ -103,6 +104,24 @@ async def test_no_name_and_no_spelling_leads_to_this_machine(tmp_path, monkeypat
     assert seen == []
 
 
+async def test_two_senders_on_one_database_share_the_work_and_send_each_webhook_once(tmp_path):
+    arrived = []
+
+    async def customer(scope, receive, send):
+        if scope["type"] == "http":
+            arrived.append(dict(scope["headers"])[b"webhook-id"])
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    both = [sender(tmp_path, transport=ASGITransport(customer)) for _ in range(2)]
+    async with both[0], both[1]:
+        await both[0].add_endpoint("https://customer.example/")
+        sent = [await both[number % 2].send(InvoicePaid(number)) for number in range(60)]
+        for message in sent:
+            await status_of(both[0], message, "delivered")
+    assert sorted(each.decode() for each in arrived) == sorted(sent)
+
+
 async def test_a_sender_that_is_killed_in_the_middle_of_a_try_is_replaced_by_the_next(tmp_path):
     store = f"sqlite:///{tmp_path}/hooks.db"
     asked, go_on = asyncio.Event(), asyncio.Event()
@@ -150,12 +169,13 @@ async def test_a_retry_survives_a_kill(tmp_path):
     assert seen == [Event("invoice.paid", InvoicePaid(7))]
 
 
-def sender(folder, **settings):
+def sender(folder, *, transport=None, **settings):
     known = {name: getattr(OPEN, name) for name in ("http", "private_networks")}
     return WebhookSender(
         f"sqlite:///{folder}/hooks.db",
         events={"invoice.paid": InvoicePaid},
         settings=DeliverySettings(**{**known, **settings}),
+        transport=transport,
     )
 
 

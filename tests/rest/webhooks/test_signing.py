@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consona.errors import ConfigurationError, MissingExtra
-from consona.rest.problems import BodyTooLarge
+from consona.rest.server.problems import BodyTooLarge
 from consona.rest.webhooks import SignatureMissing, SignatureWrong, TimestampRefused, new_secret, sign, verify
 from consona.rest.webhooks.ed25519 import new_key_pair
 from consona.rest.webhooks.signing import MAX_BODY_BYTES, read_keys

@@ -180,6 +180,8 @@ class Dispatcher:
             self._note_trouble(error)
             await asyncio.sleep(PAUSE_S)
             self._know(key, self._clock())
+        except Exception:  # a fault of ours: it stays noted, and is tried again once its time is over
+            log.exception("A webhook delivery could not be tried.")
 
     def _note_trouble(self, error: ConsonaError) -> None:
         self.trouble = error.message
