@@ -92,8 +92,8 @@ def consona_unobserved() -> Any:
 
 
 def _consona(*, observe: bool) -> Any:
-    from consona.rest.server import APIServer
-    from consona.rest.settings import ServerSettings
+    from consona.rest.server.api_server import APIServer
+    from consona.rest.server.settings import ServerSettings
 
     api = APIServer("bench", settings=ServerSettings(observe=observe))
 

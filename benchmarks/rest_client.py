@@ -20,7 +20,7 @@ from benchmarks.rest_apps import Item, NewItem
 from benchmarks.rest_server import Server, free_port
 from benchmarks.table import Row, markdown
 
-from consona.rest.client import APIClient
+from consona.rest.client.api_client import APIClient
 from consona.telemetry.trace import default_tracer
 
 try:

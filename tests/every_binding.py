@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from consona.errors import Conflict, NotFound
-from consona.rest.parameters import Body, Cookie, Header, Query
-from consona.rest.responses import Response
-from consona.rest.server import APIServer
+from consona.rest.server.api_server import APIServer
+from consona.rest.server.parameters import Body, Cookie, Header, Query
+from consona.rest.server.responses import Response
 
 
 class Colour(enum.Enum):

@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     )
     from consona.part import Health, Part, Status
     from consona.resilience import Breaker, Bulkhead, Policy, RateLimit, Retry
-    from consona.rest.authentication import APIKey, Basic, Bearer, ClientCredentials
-    from consona.rest.client import APIClient, ClientSettings
-    from consona.rest.guards import CurrentUser
-    from consona.rest.problems import HTTPError
-    from consona.rest.server import APIServer
-    from consona.rest.settings import ServerSettings
+    from consona.rest.client.api_client import APIClient, ClientSettings
+    from consona.rest.client.authentication import APIKey, Basic, Bearer, ClientCredentials
+    from consona.rest.server.api_server import APIServer
+    from consona.rest.server.guards import CurrentUser
+    from consona.rest.server.problems import HTTPError
+    from consona.rest.server.settings import ServerSettings
     from consona.storage.store import Change, Item, Store, open_store
 
     __version__: str
@@ -121,12 +121,12 @@ _NAMES: Final[dict[str, str]] = {
     ),
     "consona.part": "Health Part Status",
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",
-    "consona.rest.authentication": "APIKey Basic Bearer ClientCredentials",
-    "consona.rest.client": "APIClient ClientSettings",
-    "consona.rest.guards": "CurrentUser",
-    "consona.rest.problems": "HTTPError",
-    "consona.rest.server": "APIServer",
-    "consona.rest.settings": "ServerSettings",
+    "consona.rest.client.authentication": "APIKey Basic Bearer ClientCredentials",
+    "consona.rest.client.api_client": "APIClient ClientSettings",
+    "consona.rest.server.guards": "CurrentUser",
+    "consona.rest.server.problems": "HTTPError",
+    "consona.rest.server.api_server": "APIServer",
+    "consona.rest.server.settings": "ServerSettings",
     "consona.storage.store": "Change Item Store open_store",
 }
 _HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -25,8 +25,8 @@ __all__ = ["ADAPTERS", "Address", "adapter_for"]
 
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "http": {
-        "http": "consona.rest.aiohttp_transport:AiohttpTransport",
-        "https": "consona.rest.aiohttp_transport:AiohttpTransport",
+        "http": "consona.rest.client.aiohttp_transport:AiohttpTransport",
+        "https": "consona.rest.client.aiohttp_transport:AiohttpTransport",
     },
     "store": {
         "memory": "consona.storage.memory:MemoryStore",

@@ -258,7 +258,7 @@ class APIError(ConsonaError):
     Attributes:
         status: The answer's status, 400 to 599. (A server whose handler lets this error through
             answers 502: the fault is behind it, not with its client.)
-        response: The whole answer (a `consona.rest.client.Response`), or None after pickling.
+        response: The whole answer (a `consona.rest.client.api_client.Response`), or None after pickling.
         problem: The members of an `application/problem+json` body (RFC 9457); empty where there was none.
     """
 

@@ -7,7 +7,7 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from accessibility import findings
-from consona.rest.server import APIServer
+from consona.rest.server.api_server import APIServer
 from served import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from asgi_app import write_app
-from consona.rest.listen import listen_tcp, listen_unix
+from consona.rest.server.listen import listen_tcp, listen_unix
 from http_get import get
 from processes import Command, free_port, until
 

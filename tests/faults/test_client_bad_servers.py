@@ -10,8 +10,8 @@ import pytest
 import wire
 from consona.errors import APIError, ConnectError, ConsonaError, DeadlineExceeded
 from consona.resilience import Policy, Retry
-from consona.rest.client import APIClient, ClientSettings
-from consona.rest.client_errors import AnswerTooLarge, BadAnswer, ConnectionLost, TooManyRedirects
+from consona.rest.client.api_client import APIClient, ClientSettings
+from consona.rest.client.errors import AnswerTooLarge, BadAnswer, ConnectionLost, TooManyRedirects
 from consona.rest.transport import Timeouts
 
 EAGER = Policy(timeout=wire.BOUND_S, retry=Retry(attempts=3, backoff=0.0, budget=None))

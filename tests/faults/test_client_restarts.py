@@ -13,7 +13,7 @@ import pytest
 
 from consona.errors import CircuitOpen, ConsonaError
 from consona.resilience import Breaker, Policy, Retry
-from consona.rest.client import APIClient
+from consona.rest.client.api_client import APIClient
 from processes import free_port
 
 BOUND_S = 40.0

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from asgi_app import write_app
-from consona.rest.listen import listen_tcp
+from consona.rest.server.listen import listen_tcp
 from http_get import get
 from processes import Command, free_port
 

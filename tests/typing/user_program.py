@@ -8,7 +8,7 @@ from typing import Any, assert_type
 import msgspec
 
 from consona import APIClient, APIServer, Bearer, Breaker, CurrentUser, Health, NotFound, Policy, Retry
-from consona.rest.client_response import Response
+from consona.rest.client.response import Response
 
 
 class Post(msgspec.Struct):

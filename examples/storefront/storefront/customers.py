@@ -9,7 +9,7 @@ import apsw
 from msgspec import Meta, Struct
 
 from consona import Conflict, NotFound
-from consona.rest.routing import Routes
+from consona.rest.server.routing import Routes
 from storefront.database import Database
 from storefront.listing import Id, PageNumber, PageSize, Total
 

@@ -1,4 +1,4 @@
-"""The chapter's REST client, over `consona.rest.client`."""
+"""The chapter's REST client, over `consona.rest.client.api_client`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from consona.chapter.narration import think
 from consona.errors import ConfigurationError
 from consona.resilience.policy import Policy
 from consona.resilience.retry import Retry
-from consona.rest.authentication import APIKey, Basic, Bearer, Fetch, Pairs
-from consona.rest.client import APIClient as Client
-from consona.rest.client import ClientSettings
-from consona.rest.client_response import Response
+from consona.rest.client.api_client import APIClient as Client
+from consona.rest.client.api_client import ClientSettings
+from consona.rest.client.authentication import APIKey, Basic, Bearer, Fetch, Pairs
+from consona.rest.client.response import Response
 from consona.telemetry.observer import Entry
 
 __all__ = ["APIClient"]

@@ -1,4 +1,4 @@
-"""The chapter's REST server, over `consona.rest.server`."""
+"""The chapter's REST server, over `consona.rest.server.api_server`."""
 # ruff: noqa: FBT001, FBT002 the order of arguments is the chapter's
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from consona.chapter.narration import think
 from consona.chapter.token_guard import TokenGuard, Verify
 from consona.errors import ConfigurationError
 from consona.resilience.policy import Policy
-from consona.rest.client import ClientSettings
-from consona.rest.guards import CurrentUser
-from consona.rest.listener import Listener
-from consona.rest.middleware import CallNext
-from consona.rest.requests import Request
-from consona.rest.responses import Response, json_encode
-from consona.rest.server import APIServer as Server
-from consona.rest.settings import ServerSettings
+from consona.rest.client.api_client import ClientSettings
+from consona.rest.server.api_server import APIServer as Server
+from consona.rest.server.guards import CurrentUser
+from consona.rest.server.listener import Listener
+from consona.rest.server.middleware import CallNext
+from consona.rest.server.requests import Request
+from consona.rest.server.responses import Response, json_encode
+from consona.rest.server.settings import ServerSettings
 from consona.rest.transport import Timeouts
 from consona.telemetry.observer import Entry, Stats
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from consona.errors import ConfigurationError
-from consona.rest.bodies import UNREADABLE, BodyReader
-from consona.rest.client_errors import BadAnswer
-from consona.rest.client_response import Response as ClientResponse
-from consona.rest.requests import Request
-from consona.rest.responses import Response, json_encode
+from consona.rest.client.errors import BadAnswer
+from consona.rest.client.response import Response as ClientResponse
+from consona.rest.server.bodies import UNREADABLE, BodyReader
+from consona.rest.server.requests import Request
+from consona.rest.server.responses import Response, json_encode
 
 __all__ = ["one_or_many", "plain_function", "read_data", "request_info", "response_dict", "response_of_dict"]
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from consona.errors import AuthenticationError, ConfigurationError
-from consona.rest.guards import Identity
-from consona.rest.requests import Request
+from consona.rest.server.guards import Identity
+from consona.rest.server.requests import Request
 
 __all__ = ["TokenGuard", "Verify"]
 

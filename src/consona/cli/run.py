@@ -19,7 +19,7 @@ from consona.cli.signals import stopping_on_signals
 from consona.cli.supervisor import Patience, Program, Supervisor
 from consona.cli.terminal import Plain, Terminal
 from consona.cli.workers import worker_program
-from consona.rest.listen import PortInUseError, inherited, listen_tcp, listen_unix, next_free_port, url_of
+from consona.rest.server.listen import PortInUseError, inherited, listen_tcp, listen_unix, next_free_port, url_of
 
 __all__ = ["run"]
 

@@ -31,7 +31,7 @@ from consona.cli.serving import Serving
 from consona.cli.signals import Once
 from consona.cli.terminal import complain
 from consona.errors import ConfigurationError, ConsonaError
-from consona.rest.listen import inherited, listen_tcp
+from consona.rest.server.listen import inherited, listen_tcp
 from consona.telemetry import logs
 from consona.telemetry.trace import Sampler, default_tracer
 

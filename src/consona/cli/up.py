@@ -21,7 +21,7 @@ from consona.cli.terminal import Plain, Terminal
 from consona.cli.workers import MAY_SHARE, worker_program
 from consona.config import Config, Service, load_config
 from consona.errors import ConfigurationError
-from consona.rest.listen import PortInUseError, listen_tcp, url_of
+from consona.rest.server.listen import PortInUseError, listen_tcp, url_of
 
 __all__ = ["up"]
 

@@ -22,7 +22,7 @@ from consona.cli.serving import Visiting
 from consona.cli.terminal import complain
 from consona.errors import ConfigurationError, ConsonaError
 from consona.resilience import Policy, RateLimit
-from consona.rest.client import APIClient
+from consona.rest.client.api_client import APIClient
 from consona.telemetry import logs
 
 __all__ = ["visit"]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from consona.errors import APIError, ConfigurationError, ConsonaError, DeadlineExceeded, NotFound
-from consona.rest.client import APIClient
+from consona.rest.client.api_client import APIClient
 from consona.rest.webhooks.delivery import Delivery, DeliverySettings, Endpoint
 from consona.rest.webhooks.ledger import Ledger, Noted
 from consona.rest.webhooks.signing import sign

@@ -23,8 +23,8 @@ from typing import Any, ClassVar, Final, TypeVar, Unpack
 
 from consona.errors import ConfigurationError
 from consona.part import Health, Part
-from consona.rest.routing import RouteOptions, Routes
-from consona.rest.server import APIServer
+from consona.rest.server.api_server import APIServer
+from consona.rest.server.routing import RouteOptions, Routes
 from consona.rest.webhooks.receiving_route import route_for
 from consona.rest.webhooks.rejections import WebhookBusy, WebhookReplayed
 from consona.rest.webhooks.signing import MAX_BODY_BYTES, TOLERANCE_S, Headers, Secrets, read_keys, verify

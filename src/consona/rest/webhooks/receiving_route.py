@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from consona.errors import ConfigurationError
-from consona.rest.parameters import hints_of
-from consona.rest.requests import Request
+from consona.rest.server.parameters import hints_of
+from consona.rest.server.requests import Request
 from consona.rest.webhooks.rejections import WebhookReplayed
 from consona.rest.webhooks.webhook import Webhook
 

@@ -18,7 +18,7 @@ A body that is too long is a `BodyTooLarge`, one that does not fit its type a `V
 from __future__ import annotations
 
 from consona.errors import AuthenticationError, Conflict, DeliveryError
-from consona.rest.problems import HTTPError
+from consona.rest.server.problems import HTTPError
 
 __all__ = [
     "AddressRefused",

@@ -26,9 +26,9 @@ from consona.errors import ConfigurationError, FieldProblem, NotFound, Validatio
 from consona.part import Health, Part, Status
 from consona.resilience.policy import Policy
 from consona.resilience.retry import Retry
-from consona.rest.client import APIClient, ClientSettings
-from consona.rest.connection_settings import ConnectionSettings
-from consona.rest.problems import BodyTooLarge
+from consona.rest.client.api_client import APIClient, ClientSettings
+from consona.rest.client.connection_settings import ConnectionSettings
+from consona.rest.server.problems import BodyTooLarge
 from consona.rest.transport import Timeouts, Transport
 from consona.rest.webhooks.attempt import Attempt
 from consona.rest.webhooks.delivery import EVENT_PATTERN, EVENT_TYPE, Delivery, DeliverySettings, Endpoint, Secret

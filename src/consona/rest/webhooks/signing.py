@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from consona.errors import ConfigurationError, MissingExtra
-from consona.rest.problems import BodyTooLarge
+from consona.rest.server.problems import BodyTooLarge
 from consona.rest.webhooks.rejections import SignatureMissing, SignatureWrong, TimestampRefused
 from consona.rest.webhooks.webhook import Webhook
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 import msgspec
 
 from consona.errors import ValidationError
-from consona.rest.problems import BadRequest
+from consona.rest.server.problems import BadRequest
 from consona.rest.validation import plain_words, wrong_fields
 
 __all__ = ["Webhook"]

@@ -1,0 +1,1 @@
+"""An HTTP cache after RFC 9111, as a transport around another."""

@@ -1,0 +1,344 @@
+"""The transport over the network: HTTP/1.1 by aiohttp, with TLS, proxies and a pool of connections.
+
+What is ours here is what a retry must be able to trust: an error says `ConnectError` only when no byte
+was sent, and nothing is ever sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import urllib.request
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from consona.errors import ConfigurationError, ConnectError, ConsonaError, DeadlineExceeded
+from consona.rest.client.connection_gate import ConnectionGate
+from consona.rest.client.connection_settings import ENVIRONMENT, TLS, ConnectionSettings
+from consona.rest.client.errors import BadAnswer, ConnectionLost
+from consona.rest.transport import Request, Timeouts
+from consona.telemetry.redaction import DEFAULT as REDACTION
+
+__all__ = ["AiohttpTransport"]
+
+PIECE_BYTES: Final = 64 * 1024
+HTTP_1_1: Final = (1, 1)
+NO_CONTENT_TYPE: Final[CIMultiDict[None]] = CIMultiDict({hdrs.CONTENT_TYPE: None})
+
+
+class _PlainRequest(aiohttp.ClientRequest):
+    """Sends the headers that it is given, and none of aiohttp's own."""
+
+    def update_headers(self, headers: Any) -> None:
+        self.headers = CIMultiDict(headers)
+        if hdrs.HOST not in self.headers:
+            self.headers[hdrs.HOST] = self.url.host_port_subcomponent or ""
+
+    def update_auto_headers(self, skip_auto_headers: Any) -> None:  # noqa: ARG002 aiohttp's signature
+        self._skip_auto_headers = NO_CONTENT_TYPE
+
+
+class AiohttpTransport:
+    """The transport that `APIClient` uses unless it is given another.
+
+    aiohttp's connector, request and answer are used without its session, which would follow redirects, keep
+    cookies, and send GET, PUT, DELETE and so on a second time by itself when a reused connection breaks. All that
+    is decided above, by the policy; and a request takes two thirds of the time.
+
+    Example:
+        >>> transport = AiohttpTransport(ConnectionSettings(connections=20))
+        >>> transport.settings.connections
+        20
+    """
+
+    def __init__(self, settings: ConnectionSettings | None = None) -> None:
+        self.settings = settings or ConnectionSettings()
+        self.gate = ConnectionGate(self.settings.connections, self.settings.per_host)
+        self._connector: aiohttp.TCPConnector | None = None
+        self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
+        self._routes: dict[str, _Route] = {}
+
+    async def open(self) -> None:
+        tls = self.settings.tls
+        self._connector = aiohttp.TCPConnector(
+            limit=0,  # our gate counts, so that waiting for a place and connecting are told apart
+            keepalive_timeout=self.settings.keep_alive,
+            ssl=tls.context() if isinstance(tls, TLS) else tls,
+            socket_factory=self._allowed_socket if self.settings.allow is not None else None,
+        )
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            await connector.close()
+
+    async def send(self, request: Request) -> _AiohttpAnswer:
+        connector = self._connector
+        if connector is None:
+            raise ConnectError("The transport is not open.", hint="Open it first; `APIClient` does when it starts.")
+        url = request.url
+        end = url.find("/", 8)
+        route = self._routes.get(url if end < 0 else url[:end]) or self._learn(url if end < 0 else url[:end])
+        host = route.host
+        if not self.gate.try_enter(host):
+            await self.gate.enter(host, request.timeouts.pool)
+        try:
+            body = request.body
+            if body is None or (type(body) is bytes and len(body) <= PIECE_BYTES):
+                response = await self._exchange(connector, request, request.headers, body, route)
+            else:
+                response = await self._upload(connector, request, route)
+        except BaseException as error:
+            self.gate.leave(host)
+            if isinstance(error, aiohttp.ClientError | OSError | ValueError):
+                raise _translated(error, request, host, proxy=route.proxy is not None) from error
+            raise
+        return _AiohttpAnswer(response, self.gate, host, request)
+
+    async def _exchange(
+        self, connector: aiohttp.TCPConnector, request: Request, headers: Any, body: Any, route: _Route
+    ) -> aiohttp.ClientResponse:
+        timeout = self._timeouts.get(request.timeouts) or self._timeout(request.timeouts)
+        sent = _PlainRequest(
+            request.method,
+            URL(request.url, encoded=True),  # the front has encoded it; another round would change what was meant
+            headers=[*headers, *route.added] if route.added else headers,
+            data=body,
+            loop=self._loop,
+            proxy=route.proxy,
+            proxy_headers=route.proxy_headers,
+        )
+        try:
+            connection = await connector.connect(sent, traces=[], timeout=timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError from error
+        try:
+            assert connection.protocol is not None
+            connection.protocol.set_response_params(
+                timer=sent._timer,
+                skip_payload=request.method == "HEAD",
+                read_until_eof=True,
+                auto_decompress=False,
+                read_timeout=timeout.sock_read,
+                read_bufsize=PIECE_BYTES,
+            )
+            response = await sent.send(connection)
+            try:
+                return await response.start(connection)
+            except BaseException:
+                response.close()
+                raise
+        except BaseException:
+            connection.close()
+            raise
+
+    async def _upload(self, connector: aiohttp.TCPConnector, request: Request, route: _Route) -> aiohttp.ClientResponse:
+        """Send a body in pieces, so that a server which stops reading is noticed."""
+        body = request.body
+        headers: Sequence[tuple[str, str]] = request.headers
+        if isinstance(body, bytes):
+            headers = [*headers, ("Content-Length", str(len(body)))]
+            body = _pieces(body)
+        assert body is not None
+        limit = request.timeouts.write
+        source = _Source(body, limit)
+        try:
+            async with asyncio.timeout(None) as source.timeout:
+                return await self._exchange(connector, request, headers, source, route)
+        except TimeoutError as error:
+            if source.timeout is not None and source.timeout.expired():
+                raise DeadlineExceeded(
+                    f"{request.method} {_shown(request.url)}: the server took nothing of the body for {limit:g} s.",
+                    phase="write",
+                    seconds=limit,
+                ) from error
+            raise
+        except aiohttp.ClientError:
+            if source.error is not None:  # the caller's own iterator failed: that is what must be seen
+                raise source.error from None
+            raise
+        finally:
+            source.timeout = None
+
+    def _allowed_socket(self, address: Any) -> socket.socket:
+        """A socket for one resolved address: the last moment before it is connected to."""
+        family, kind, protocol, _, (host, *_) = address
+        assert self.settings.allow is not None
+        if not self.settings.allow(host):
+            raise ConnectionRefusedError(None, f"the address {host} is not allowed")
+        return socket.socket(family, kind, protocol)
+
+    def _timeout(self, timeouts: Timeouts) -> aiohttp.ClientTimeout:
+        if len(self._timeouts) > 100:
+            self._timeouts.clear()
+        made = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.read)
+        self._timeouts[timeouts] = made
+        return made
+
+    def _learn(self, origin: str) -> _Route:
+        """What is the same for all requests to an origin."""
+        parts = urlsplit(origin)
+        proxy = self.settings.proxy
+        if proxy == ENVIRONMENT:
+            bypassed = urllib.request.proxy_bypass(parts.hostname or "")
+            proxy = None if bypassed else urllib.request.getproxies().get(parts.scheme)
+        if len(self._routes) > 1000:
+            self._routes.clear()
+        route = _Route(parts.netloc)
+        if proxy is not None:
+            way = URL(proxy)
+            credentials: list[tuple[str, str]] = []
+            if way.user is not None:
+                pair = base64.b64encode(f"{way.user}:{way.password or ''}".encode()).decode("ascii")
+                credentials.append(("Proxy-Authorization", f"Basic {pair}"))
+            tunnel = parts.scheme == "https"  # then the proxy sees CONNECT alone, and the request is not for its eyes
+            route = _Route(
+                parts.netloc, way.with_user(None), dict(credentials) if tunnel else None, () if tunnel else credentials
+            )
+        self._routes[origin] = route
+        return route
+
+
+class _Route(NamedTuple):
+    host: str
+    proxy: URL | None = None
+    proxy_headers: dict[str, str] | None = None
+    """For the request that opens a tunnel."""
+    added: Sequence[tuple[str, str]] = ()
+    """For the request itself, where the proxy reads that."""
+
+
+class _AiohttpAnswer:
+    __slots__ = ("_gate", "_host", "_request", "_response", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, gate: ConnectionGate, host: str, request: Request) -> None:
+        self._response = response
+        self._gate: ConnectionGate | None = gate
+        self._host = host
+        self._request = request
+        self.status = response.status
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        return self._response.raw_headers
+
+    @property
+    def http_version(self) -> str:
+        version = self._response.version
+        return "1.1" if version is None or version == HTTP_1_1 else f"{version.major}.{version.minor}"
+
+    async def chunk(self) -> bytes:
+        content = self._response.content
+        if content.at_eof() and content.exception() is None:
+            self._leave()
+            return b""
+        try:
+            data = await content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            await self.close()
+            raise _translated(error, self._request, self._host, proxy=False) from error
+        if not data:
+            self._leave()
+        return data
+
+    async def close(self) -> None:
+        self._response.close()  # ends the connection, unless the body is read: then that has gone back already
+        self._leave()
+
+    def _leave(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.leave(self._host)
+
+
+class _Source:
+    """The body on its way: times how long the server takes for each piece, and keeps the iterator's own error."""
+
+    def __init__(self, body: AsyncIterator[bytes], limit_s: float | None) -> None:
+        self.timeout: asyncio.Timeout | None = None
+        self.error: Exception | None = None
+        self._body = body
+        self._limit_s = limit_s
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        try:
+            async for piece in self._body:
+                if not piece:
+                    continue
+                if self._limit_s is not None and self.timeout is not None:
+                    self.timeout.reschedule(loop.time() + self._limit_s)
+                yield piece
+                if self.timeout is not None and not self.timeout.expired():
+                    self.timeout.reschedule(None)
+        except Exception as error:
+            self.error = error
+            raise
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(body)
+    for start in range(0, len(body), PIECE_BYTES):
+        yield bytes(view[start : start + PIECE_BYTES])
+
+
+def _shown(url: str) -> str:
+    return REDACTION.url(url)
+
+
+def _translated(error: BaseException, request: Request, host: str, *, proxy: bool) -> ConsonaError:
+    """Our error for one of aiohttp's. The order matters: what is certainly unsent comes first."""
+    what = f"{request.method} {_shown(request.url)}"
+    reason = str(error) or type(error).__name__
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            limit = request.timeouts.connect
+            return ConnectError(f"{what}: {host} did not take the connection within {limit:g} s.", host=host)
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return ConnectError(
+                f"{what}: no trusted connection to {host}: {reason}.",
+                hint="Check the server's certificate and name, and `TLS(ca=…)` for a certificate authority of your own.",
+                retryable=False,
+                host=host,
+            )
+        case aiohttp.ClientProxyConnectionError():
+            return ConnectError(f"{what}: the proxy could not be reached: {_why(error)}.", host=host)
+        case aiohttp.ClientConnectorDNSError():
+            return ConnectError(f"{what}: the name of {host} is not known: {_why(error)}.", host=host)
+        case aiohttp.ClientConnectorError():
+            return ConnectError(f"{what}: {host} could not be reached: {_why(error)}.", host=host)
+        case aiohttp.ClientHttpProxyError():
+            return ConnectError(
+                f"{what}: the proxy refused to connect to {host} (status {error.status}).",
+                hint="Check the proxy's address, its user and password, and whether it may reach that host.",
+                retryable=error.status >= 500,
+                host=host,
+            )
+        case aiohttp.SocketTimeoutError():
+            limit = request.timeouts.read
+            return DeadlineExceeded(f"{what}: the server sent nothing for {limit:g} s.", phase="read", seconds=limit)
+        case aiohttp.ClientResponseError():
+            return BadAnswer(
+                f"{what}: what {host} sent is not HTTP, or its head is too large: {error.message[:200]!r}."
+            )
+        case aiohttp.ClientPayloadError() if "TransferEncodingError" in reason or "ContentLengthError" in reason:
+            return ConnectionLost(f"{what}: the connection to {host} ended before the answer did.", host=host)
+        case aiohttp.ClientPayloadError():
+            return BadAnswer(f"{what}: the body that {host} sent cannot be read: {reason[:200]}.", host=host)
+        case aiohttp.InvalidURL() | ValueError():
+            return ConfigurationError(f"{what}: the request cannot be sent: {reason[:200]}.")
+        case _:
+            via = "the proxy or " if proxy else ""
+            return ConnectionLost(f"{what}: {via}{host} ended the connection without a whole answer.", host=host)
+
+
+def _why(error: aiohttp.ClientConnectorError) -> str:
+    return error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__

@@ -1,0 +1,396 @@
+"""A REST server: routes, what they need, and the life of it all. It is an ASGI 3 application.
+
+    api = APIServer("blog")
+
+    @api.get("/posts/{id}")
+    async def read_post(id: int) -> Post:
+        ...
+
+Run it with `consona run module:api`, with any ASGI server, or mounted in another application.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from consona.errors import ConfigurationError
+from consona.part import Health, Part, Status
+from consona.rest.client.asgi_transport import ASGITransport
+from consona.rest.server.asgi import ASGIApplication
+from consona.rest.server.binding import Signature, compile_route
+from consona.rest.server.docs_page import Pages
+from consona.rest.server.guards import Guard
+from consona.rest.server.health import Readiness, check_parts
+from consona.rest.server.middleware import Middleware
+from consona.rest.server.mounting import ASGIApp, Mount
+from consona.rest.server.openapi import document
+from consona.rest.server.parameters import Injected, hints_of, read_parameters
+from consona.rest.server.requests import Request
+from consona.rest.server.routing import Route, Router, Routes
+from consona.rest.server.serving import Serving
+from consona.rest.server.settings import ServerSettings
+from consona.telemetry.observer import Observer
+
+if TYPE_CHECKING:
+    from consona.rest.client.api_client import APIClient
+
+__all__ = ["APIServer"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+log = logging.getLogger("consona.rest.server")
+
+
+class APIServer(Routes, ASGIApplication):
+    """Answers HTTP requests by the routes that are declared on it.
+
+    Args:
+        name: What the dashboard, the logs and the docs page call it.
+        parts: What the handlers need (databases, clients, queues): started before the first request
+            is served, stopped after the last, and given to each parameter of their type.
+        settings: Limits and habits.
+        version: Of the API, for its OpenAPI document.
+        description: For its OpenAPI document; Markdown.
+        observer: Where its operations are noted; by default one of its own.
+        clock: Seconds that only go forward, for timeouts.
+
+    Example:
+        >>> api = APIServer("hello")
+        >>> @api.get("/hello/{name}")
+        ... async def hello(name: str, times: int = 1) -> list[str]:
+        ...     return [f"Hello {name}"] * times
+    """
+
+    kind = "rest.server"
+
+    def __init__(
+        self,
+        name: str = "api",
+        *,
+        parts: Iterable[Part] = (),
+        settings: ServerSettings | None = None,
+        version: str = "0.1.0",
+        description: str = "",
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        Routes.__init__(self)
+        ASGIApplication.__init__(self, name, observer=observer)
+        self.parts = list(parts)
+        self.settings = settings or ServerSettings()
+        self.clock = clock
+        self.version = version
+        self.description = description
+        self.guard: Guard | None = None
+        self.middlewares: list[Middleware] = []
+        self.error_handlers: dict[type[BaseException], Callable[..., Any]] = {}
+        self.mounts: list[Mount] = []
+        self.draining = False
+        self._hooks: dict[str, list[Callable[..., Any]]] = {"start": [], "stop": []}
+        self._provided: list[tuple[Any, Any]] = []
+        self._opened: contextlib.AsyncExitStack | None = None
+
+    # What is declared on it.
+
+    def middleware(self, function: Function) -> Function:
+        """Run `async def function(request, call_next)` around each request. The first declared is the outermost."""
+        self._not_started("a middleware")
+        self.middlewares.append(function)
+        return function
+
+    def on_error(self, *kinds: type[BaseException]) -> Callable[[Function], Function]:
+        """Answer errors of these classes with `function(error, request)`; it may raise another error instead.
+
+        What it returns is the body (or a `Response`); the status is the error's own, else 500.
+        """
+
+        def register(function: Function) -> Function:
+            self._not_started("an error handler")
+            for kind in kinds:
+                self.error_handlers[kind] = function
+            return function
+
+        return register
+
+    def on_start(self, function: Function) -> Function:
+        """Call `function()` (plain or async) when the server starts, after its parts, before the first request."""
+        self._hooks["start"].append(function)
+        return function
+
+    def on_stop(self, function: Function) -> Function:
+        """Call `function()` (plain or async) when the server stops, after the last request, before its parts."""
+        self._hooks["stop"].append(function)
+        return function
+
+    def provide(self, source: Any) -> Any:
+        """Give each parameter of a type what `source` is or makes.
+
+        A function makes it, for the type that it is annotated to return, once a request; its own
+        parameters are bound like a handler's. An asynchronous generator yields it, and goes on after the
+        handler, before the answer is sent: a failure there is an error of the request. Anything else
+        is given as it is, by its class.
+
+        Example:
+            >>> api = APIServer("shop")
+            >>> class Page:
+            ...     def __init__(self, number: int) -> None:
+            ...         self.number = number
+            >>> @api.provide
+            ... def page(page: int = 1) -> Page:
+            ...     return Page(page)
+        """
+        self._not_started("a provider")
+        if inspect.isroutine(source):
+            self._provided.append((_returned_type(source), source))
+        else:
+            self._provided.append((type(source), (source,)))
+        return source
+
+    def secure(self, guard: Guard) -> None:
+        """Let `guard` find out who calls: what `roles=`, `scopes=` and `CurrentUser` ask.
+
+        Raises:
+            ConfigurationError: There is one already.
+        """
+        self._not_started("a guard")
+        if self.guard is not None:
+            raise ConfigurationError(f"{self.name} has a guard already.")
+        self.guard = guard
+
+    def mount(self, prefix: str, app: ASGIApp) -> None:
+        """Pass everything below `prefix` that no route takes to an ASGI application.
+
+        Its lifespan runs with the server's. It sees `root_path` extended by the prefix.
+
+        Raises:
+            ConfigurationError: The prefix is not a path, or taken.
+        """
+        self._not_started("an application")
+        mount = Mount(prefix, app)
+        if any(other.prefix == mount.prefix for other in self.mounts):
+            raise ConfigurationError(f"{self.name}: there is an application at {prefix!r} already.")
+        self.mounts.append(mount)
+        self.mounts.sort(key=lambda each: len(each.prefix), reverse=True)
+
+    def _add(self, route: Route) -> None:
+        self._not_started(f"the route {route.method} {route.path}")
+        super()._add(route)
+
+    def _not_started(self, what: str) -> None:
+        if self.started:
+            raise ConfigurationError(f"{self.name} is started; {what} comes too late.", hint="Declare it before.")
+
+    # Compiling.
+
+    def openapi(self, *, root_path: str = "") -> dict[str, Any]:
+        """The OpenAPI 3.1 document, made from the routes' signatures. The server need not be started.
+
+        Args:
+            root_path: Where the server is mounted, for the document's `servers`.
+
+        Raises:
+            ConfigurationError: A signature cannot be bound.
+        """
+        return document(self, self.signatures(), root_path=root_path)
+
+    def signatures(self) -> list[Signature]:
+        """Each route with what it takes and gives; what the OpenAPI document is made of.
+
+        Raises:
+            ConfigurationError: A signature cannot be bound.
+        """
+        known: dict[Any, Injected] = {}
+        return [self._signature(route, known) for route in self.routes]
+
+    def _signature(self, route: Route, known: dict[Any, Injected]) -> Signature:
+        resolve = _Resolver(self, route, known)
+        parameters = read_parameters(
+            route.handler,
+            label=route.label,
+            path_names=route.path_names,
+            namespace=route.namespace,
+            resolve=resolve,
+        )
+        hints = hints_of(route.handler, label=route.label, namespace=route.namespace)
+        return Signature(route, parameters, hints.get("return", inspect.Parameter.empty))
+
+    def _compile(self) -> Serving:
+        signatures = [*self.signatures(), *self._own_signatures()]
+        router = Router()
+        for signature in signatures:
+            router.add(signature.route)
+        serving = Serving(self, router, self.mounts)
+        for signature in signatures:
+            route = signature.route
+            route.signature = signature
+            route.timeout_s = route.options.get("timeout", self.settings.timeout)
+            route.own_timeout = "timeout" in route.options
+            route.max_body = route.options.get("max_body", self.settings.max_body)
+            route.series = self.observer.series(route.method, route.path) if self.settings.observe else None
+            route.respond = compile_route(signature, guard=self.guard, run_in_thread=serving.threads.run)
+        for mount in self.mounts:
+            mount.route = serving.new_route("ANY", mount.target, mount.respond)
+        return serving
+
+    def _own_signatures(self) -> list[Signature]:
+        """The routes that every server has: health, the OpenAPI document, the docs page."""
+        settings = self.settings
+        own = Routes(documented=False)
+        if settings.health_path:
+            readiness = Readiness(self, clock=self.clock)
+            own.get(f"{settings.health_path}/live")(readiness.live)
+            own.get(f"{settings.health_path}/ready")(readiness.ready)
+        if settings.openapi_path:
+            pages = Pages(self)
+            own.get(settings.openapi_path)(pages.openapi)
+            if settings.docs_path:
+                own.get(settings.docs_path)(pages.docs)
+                own.get(f"{settings.docs_path}/{{name}}")(pages.file)
+        taken = {(route.method, route.path) for route in self.routes}
+        known: dict[Any, Injected] = {}
+        return [self._signature(route, known) for route in own.routes if (route.method, route.path) not in taken]
+
+    # Its life.
+
+    async def _open(self) -> None:
+        serving = self._compile()
+        async with contextlib.AsyncExitStack() as stack:
+            for part in self.parts:
+                await stack.enter_async_context(part)
+            for mount in self.mounts:
+                await mount.open()
+                stack.push_async_callback(mount.close, self.settings.drain)
+            for hook in self._hooks["start"]:
+                await _call(hook)
+            self._opened = stack.pop_all()
+        self.draining = False
+        self._serving = serving
+
+    async def _close(self) -> None:
+        serving, opened = self._serving, self._opened
+        assert serving is not None
+        assert opened is not None
+        self.draining = True
+        async with opened:
+            await serving.drain()
+            self._serving = None
+            for hook in self._hooks["stop"]:
+                await _call(hook)
+
+    def begin_drain(self) -> None:
+        """Say at `/health/ready` that the server goes away, and end streams of events; requests are still served.
+
+        Whoever runs the server calls it at the first signal, before it stops listening, so that a
+        load balancer sends no more.
+        """
+        self.draining = True
+        if self._serving is not None:
+            self._serving.stopping.set()
+
+    async def check(self) -> Health:
+        """Up when it is started and each of its parts is."""
+        if not self.started:
+            return Health(Status.DOWN, "not started")
+        if self.draining:
+            return Health(Status.DOWN, "stopping")
+        return await check_parts(self.parts)
+
+    def detail(self) -> dict[str, Any]:
+        serving = self._serving
+        return {
+            "open": len(serving.open) if serving is not None else 0,
+            "background": len(serving.tasks) if serving is not None else 0,
+            "draining": self.draining,
+        }
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Any = None) -> AsyncIterator[None]:
+        """The server's life, for an application that it is mounted in: `FastAPI(lifespan=api.lifespan)`."""
+        async with self:
+            yield
+
+    def test_client(self, **options: Any) -> APIClient:
+        """An `APIClient` that calls this server without a socket, and starts and stops it.
+
+        Args:
+            options: Those of `APIClient`.
+
+        Example:
+            >>> async def test_hello(api: APIServer) -> None:
+            ...     async with api.test_client() as client:
+            ...         assert await client.get("/hello/Ada", into=list[str]) == ["Hello Ada"]
+        """
+        from consona.rest.client.api_client import APIClient  # noqa: PLC0415 a server that serves needs no client
+
+        return APIClient("http://testserver", transport=ASGITransport(self), **options)
+
+
+class _Resolver:
+    """Finds what is provided for a type: a part, a value, or a provider function, read once."""
+
+    def __init__(self, api: APIServer, route: Route, known: dict[Any, Injected]) -> None:
+        self.api = api
+        self.route = route
+        self.known = known
+
+    def __call__(self, name: str, wanted: Any) -> Any:
+        if not isinstance(wanted, type) or wanted in _NEVER_PROVIDED:
+            return None
+        if wanted is APIServer:
+            return (self.api,)
+        for kind, source in reversed(self.api._provided):
+            if kind is wanted:
+                return source if isinstance(source, tuple) else self._injected(kind, source)
+        parts = [part for part in self.api.parts if isinstance(part, wanted)]
+        named = [part for part in parts if part.name == name]
+        if len(parts) > 1 and len(named) != 1:
+            raise ConfigurationError(
+                f"{self.route.label}: {name!r} could be any of {', '.join(repr(part.name) for part in parts)}.",
+                hint="Name the parameter like the part that you mean.",
+            )
+        return ((named or parts)[0],) if parts else None
+
+    def _injected(self, kind: Any, function: Callable[..., Any]) -> Injected:
+        if function not in self.known:
+            label = f"the provider {getattr(function, '__qualname__', function)}"
+            parameters = read_parameters(
+                function, label=label, path_names=self.route.path_names, namespace=self.route.namespace, resolve=self
+            )
+            if any(parameter.place in {"body", "path"} for parameter in parameters):
+                raise ConfigurationError(f"{label} may not take the body or the path: only a handler has them.")
+            self.known[function] = Injected(function, kind, tuple(parameters), _kind_of(function))
+        return self.known[function]
+
+
+_NEVER_PROVIDED = frozenset({str, int, float, bool, bytes, list, dict, tuple, set, object, Request})
+
+
+def _kind_of(function: Callable[..., Any]) -> Any:
+    if inspect.isasyncgenfunction(function):
+        return "generator"
+    if inspect.isgeneratorfunction(function):
+        raise ConfigurationError(
+            f"The provider {function.__qualname__} is a plain generator.", hint="Declare it with `async def`."
+        )
+    return "async" if inspect.iscoroutinefunction(function) else "sync"
+
+
+def _returned_type(function: Callable[..., Any]) -> Any:
+    label = f"the provider {getattr(function, '__qualname__', function)}"
+    returned = hints_of(function, label=label, namespace={}).get("return")
+    if inspect.isasyncgenfunction(function):
+        returned = (get_args(returned) or (None,))[0]
+    if not isinstance(returned, type):
+        raise ConfigurationError(f"{label} must be annotated with the class that it returns.")
+    return returned
+
+
+async def _call(hook: Callable[..., Any]) -> None:
+    result = hook()
+    if inspect.isawaitable(result):
+        await result

@@ -1,0 +1,381 @@
+"""Compiles a handler's signature into the function that serves its requests.
+
+At start, each route becomes one coroutine function `respond(request) -> Response`, written as Python
+for that signature alone and compiled: nothing is looked up, looped over or parsed that this handler
+did not ask for. For
+
+    async def read_post(id: int, limit: int = 10) -> Post
+
+it is (see it with `source_of(route)`):
+
+    async def respond(request):
+        fields = request.fields
+        try:
+            raw = {"p0": request.segments[0]}
+            query = request.scope["query_string"]
+            if query:
+                read_query(query, raw)
+            p = convert(raw, Texts, strict=False)
+        except UNREADABLE as error:
+            raise await explain(request, error) from None
+        result = await handler(id=p.p0, limit=p.p1)
+        if result.__class__ is not Result:
+            if isinstance(result, Response):
+                return result
+            result = fit(result)
+        if b"accept" in fields and b"msgpack" in fields[b"accept"]:
+            return packed(result)
+        return Encoded(json_encode(result), 200, JSON)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from consona.errors import ConfigurationError, ConsonaError
+from consona.rest.server.bodies import UNREADABLE, BodyReader
+from consona.rest.server.explaining import Explainer
+from consona.rest.server.guards import Guard, admit
+from consona.rest.server.parameters import Injected, Parameter, is_body_like
+from consona.rest.server.responses import (
+    JSON,
+    MSGPACK,
+    WITHOUT_BODY,
+    Empty,
+    Encoded,
+    Response,
+    json_encode,
+    msgpack_encode,
+)
+from consona.rest.server.routing import Respond, Route
+from consona.rest.server.texts import finite, holds_decimal, query_reader, texts_struct
+from consona.rest.validation import plain_words
+
+__all__ = ["AnswerMismatch", "Signature", "compile_route", "source_of"]
+
+
+class AnswerMismatch(ConsonaError):
+    """A handler returned something that is not what its signature says."""
+
+    code = "rest.answer_mismatch"
+    status = 500
+    hint = "Return what the handler's annotation says, or change the annotation."
+
+
+class Signature:
+    """What a route takes and gives: read by the compiler below and by the OpenAPI document.
+
+    Args:
+        route: The route.
+        parameters: The handler's parameters.
+        returns: The declared type of the answer; `inspect.Parameter.empty` where there is none.
+
+    Raises:
+        ConfigurationError: Two parameters want the body, or the handler is not callable that way.
+    """
+
+    def __init__(self, route: Route, parameters: list[Parameter], returns: Any) -> None:
+        self.route = route
+        self.parameters = parameters
+        self.returns = type(None) if returns is None else returns
+        self.texts: list[Parameter] = []
+        self.providers: list[Injected] = []
+        self.body: Parameter | None = None
+        self._collect(parameters)
+        options = route.options
+        self.roles = frozenset(options.get("roles", ()))
+        self.scopes = frozenset(options.get("scopes", ()))
+        self.status = options.get("status") or (204 if self.returns is type(None) else 200)
+
+        self._check()
+
+    def _check(self) -> None:
+        label = self.route.label
+        if self.body is not None and self.route.method in {"GET", "HEAD"}:
+            raise ConfigurationError(
+                f"{label}: {self.body.name!r} would be the body, and {self.route.method} has none.",
+                hint="Take it from the query (text-like types), or use POST.",
+            )
+        says_more = self.returns not in {type(None), inspect.Parameter.empty} and not _is_response(self.returns)
+        if self.status in WITHOUT_BODY and says_more:
+            raise ConfigurationError(f"{label}: an answer with status {self.status} has no body.")
+        if self.returns is bytes:
+            raise ConfigurationError(
+                f"{label}: bytes alone do not say what they are.", hint='Return Response(data, media_type="image/png").'
+            )
+        if inspect.isasyncgenfunction(self.route.handler) or inspect.isgeneratorfunction(self.route.handler):
+            raise ConfigurationError(
+                f"{label}: a handler cannot yield.", hint="Return StreamingResponse(generator(), media_type=…)."
+            )
+
+    @property
+    def guarded(self) -> bool:
+        """Whether somebody must be known to call it."""
+        return bool(self.roles or self.scopes or any(p.place == "user" for p in self.each()))
+
+    def each(self) -> Iterator[Parameter]:
+        """All parameters: the handler's and those of its providers, each provider once."""
+        yield from self.parameters
+        for provider in self.providers:
+            yield from provider.parameters
+
+    def _collect(self, parameters: list[Parameter] | tuple[Parameter, ...]) -> None:
+        for parameter in parameters:
+            if parameter.from_text:
+                self.texts.append(parameter)
+            elif parameter.place == "body":
+                if self.body is not None:
+                    raise ConfigurationError(
+                        f"{self.route.label}: both {self.body.name!r} and {parameter.name!r} want the body.",
+                        hint="A request has one body: join them in one Struct, "
+                        "or say where the other is with Annotated[..., Query()].",
+                    )
+                self.body = parameter
+            elif parameter.place == "provider" and parameter.source not in self.providers:
+                self._collect(parameter.source.parameters)
+                self.providers.append(parameter.source)
+
+
+def compile_route(signature: Signature, *, guard: Guard | None, run_in_thread: Callable[..., Any]) -> Respond:
+    """The coroutine function that serves a route.
+
+    Raises:
+        ConfigurationError: The route needs a guard, and there is none.
+    """
+    if signature.guarded and guard is None:
+        raise ConfigurationError(
+            f"{signature.route.label} needs to know who calls it, and nothing is attached that finds out.",
+            hint="Attach a guard: api.secure(guard). Until then nobody may pass, so the server does not start.",
+        )
+    writer = _Writer(signature, guard, run_in_thread)
+    source = writer.write()
+    code = compile(source, f"<route {signature.route.method} {signature.route.path}>", "exec")
+    exec(code, writer.names)  # noqa: S102 the source is written below, from names that we made
+    respond: Respond = writer.names["respond"]
+    respond.source = source  # type: ignore[attr-defined]
+    return respond
+
+
+def source_of(route: Route) -> str:
+    """The Python that a route of a started server was compiled to."""
+    return str(getattr(route.respond, "source", ""))
+
+
+class _Writer:
+    """Writes `respond` line by line, and collects the names that it uses."""
+
+    def __init__(self, signature: Signature, guard: Guard | None, run_in_thread: Callable[..., Any]) -> None:
+        self.signature = signature
+        self.lines: list[str] = []
+        self.names: dict[str, Any] = {
+            "handler": signature.route.handler,
+            "guard": guard,
+            "run_in_thread": run_in_thread,
+            "partial": functools.partial,
+            "convert": msgspec.convert,
+            "Empty": Empty,
+            "Encoded": Encoded,
+            "JSON": JSON,
+            "MSGPACK": MSGPACK,
+            "Response": Response,
+            "UNREADABLE": UNREADABLE,
+            "admit": admit,
+            "contextlib": contextlib,
+            "json_encode": json_encode,
+            "msgpack_encode": msgpack_encode,
+        }
+
+    def write(self) -> str:
+        self.lines = ["async def respond(request):", "    fields = request.fields"]
+        if self.signature.guarded:
+            self.names["roles"], self.names["scopes"] = self.signature.roles, self.signature.scopes
+            self.lines.append("    identity = await admit(guard, request, roles, scopes)")
+        if self.signature.texts or self.signature.body is not None:
+            self._write_reading()
+        self._write_call()
+        self._write_answer()
+        return "\n".join(self.lines) + "\n"
+
+    def _write_reading(self) -> None:
+        self.names["explain"] = Explainer(self.signature.texts, self.signature.body).explain
+        add = self.lines.append
+        add("    try:")
+        if self.signature.texts:
+            self._write_texts()
+        if self.signature.body is not None:
+            self._write_body(self.signature.body)
+        add("    except UNREADABLE as error:")
+        add("        raise await explain(request, error) from None")
+
+    def _write_texts(self) -> None:
+        add = self.lines.append
+        texts = list(enumerate(self.signature.texts))
+        self.names["Texts"] = texts_struct(self.signature.texts)
+        path_names = self.signature.route.path_names
+        from_path = [f'"p{i}": request.segments[{path_names.index(p.alias)}]' for i, p in texts if p.place == "path"]
+        add(f"        raw = {{{', '.join(from_path)}}}")
+        query = {p.alias: (f"p{i}", p.many) for i, p in texts if p.place == "query"}
+        if query:
+            self.names["read_query"] = query_reader(query)
+            add('        query = request.scope["query_string"]')
+            add("        if query:")
+            add("            read_query(query, raw)")
+        for i, parameter in texts:
+            if parameter.place == "header":
+                add(f"        value = fields.get({parameter.alias.encode('latin-1')!r})")
+                add("        if value is not None:")
+                add(f'            raw["p{i}"] = value.decode("latin-1")')
+        cookies = [(i, p) for i, p in texts if p.place == "cookie"]
+        if cookies:
+            add("        cookies = request.cookies")
+        for i, parameter in cookies:
+            add(f"        if {parameter.alias!r} in cookies:")
+            add(f'            raw["p{i}"] = cookies[{parameter.alias!r}]')
+        add("        p = convert(raw, Texts, strict=False)")
+        for i, parameter in texts:
+            if holds_decimal(parameter.type):
+                self.names["finite"] = finite
+                add(f"        finite(p.p{i})")
+
+    def _write_body(self, body: Parameter) -> None:
+        add = self.lines.append
+        reader = BodyReader(body.type)
+        self.names["read_body"] = reader.read
+        add("        data = await request.body()")
+        opening = "if"
+        if not body.required:
+            self.names["default_body"] = functools.partial(copy.copy, body.default)
+            add("        if not data:")
+            add("            body = default_body()")
+            opening = "elif"
+        if reader.raw:
+            add(f"        {'if True' if opening == 'if' else 'else'}:")
+        else:
+            self.names["from_json"] = reader.from_json
+            add(
+                f'        {opening} fields.get(b"content-type") == b"application/json" '
+                'and b"content-encoding" not in fields:'
+            )
+            add("            body = from_json(data)")
+            add("        else:")
+        add("            body = read_body(fields, data)")
+
+    # The call.
+
+    def _write_call(self) -> None:
+        indent = "    "
+        if any(provider.kind == "generator" for provider in self.signature.providers):
+            # Cleaned up before the answer is sent: a commit that fails there is an error, not a lie.
+            self.lines.append("    async with contextlib.AsyncExitStack() as stack:")
+            indent = "        "
+        for position, provider in enumerate(self.signature.providers):
+            self._write_provider(position, provider, indent)
+        arguments = self._arguments(self.signature.parameters, "")
+        handler = self.signature.route.handler
+        if _is_coroutine_function(handler):
+            self.lines.append(f"{indent}result = await handler({arguments})")
+        else:
+            self.lines.append(f"{indent}result = await run_in_thread(partial(handler, {arguments}))")
+
+    def _write_provider(self, position: int, provider: Injected, indent: str) -> None:
+        name = f"provide_{position}"
+        arguments = self._arguments(provider.parameters, name)
+        function: Callable[..., Any] = provider.function
+        if provider.kind == "async":
+            call = f"await {name}({arguments})"
+        elif provider.kind == "sync":
+            call = f"await run_in_thread(partial({name}, {arguments}))"
+        else:
+            function = contextlib.asynccontextmanager(function)
+            call = f"await stack.enter_async_context({name}({arguments}))"
+        self.names[name] = function
+        self.lines.append(f"{indent}d{position} = {call}")
+
+    def _arguments(self, parameters: Any, owner: str) -> str:
+        return ", ".join(f"{p.name}={self._expression(p, f'{owner}_{p.name}')}" for p in parameters)
+
+    def _expression(self, parameter: Parameter, unique: str) -> str:
+        if parameter.from_text:
+            return f"p.p{self.signature.texts.index(parameter)}"
+        if parameter.place == "provider":
+            return f"d{self.signature.providers.index(parameter.source)}"
+        if parameter.place == "value":
+            self.names[f"value{unique}"] = parameter.source
+            return f"value{unique}"
+        if parameter.place == "user":
+            self.names[f"user{unique}"] = parameter.type
+            return f"await guard.user(identity, user{unique})"
+        return {"body": "body", "request": "request", "background": "request.background"}[parameter.place]
+
+    # The answer.
+
+    def _write_answer(self) -> None:
+        add = self.lines.append
+        signature = self.signature
+        status = signature.status
+        returns = signature.returns
+        if returns is type(None):
+            add(f"    return result if isinstance(result, Response) else Empty({status})")
+            return
+        if _is_response(returns):
+            add("    return result")
+            return
+        self.names["fit"] = functools.partial(_fit, returns, signature.route.label)
+        checked = _class_check(returns, self.names)
+        if checked:
+            add(f"    if {checked}:")
+            add("        if isinstance(result, Response):")
+            add("            return result")
+            add("        result = fit(result)")
+        else:
+            add("    if isinstance(result, Response):")
+            add("        return result")
+        add('    if b"accept" in fields and b"msgpack" in fields[b"accept"]:')
+        add(f"        response = Encoded(msgpack_encode(result), {status}, MSGPACK)")
+        add('        response.headers["vary"] = "accept"')
+        add("        return response")
+        add(f"    return Encoded(json_encode(result), {status}, JSON)")
+
+
+def _class_check(returns: Any, names: dict[str, Any]) -> str:
+    """The condition under which a result is not plainly what was declared; empty where it is not checked.
+
+    A subclass, or another class with more fields, would show what the declared type hides.
+    """
+    if returns is inspect.Parameter.empty or returns is Any:
+        return ""
+    if isinstance(returns, type) and is_body_like(returns) and returns is not dict:
+        names["Result"] = returns
+        return "True" if issubclass(returns, dict) else "result.__class__ is not Result"
+    origin, arguments = get_origin(returns), get_args(returns)
+    if origin is list and isinstance(arguments[0], type) and is_body_like(arguments[0]) and arguments[0] is not dict:
+        if issubclass(arguments[0], dict):
+            return "True"
+        names["Member"] = arguments[0]
+        # The quickest of ten ways to see that all members are of one class (0.7 µs for 50).
+        return "result.__class__ is not list or [*map(type, result)].count(Member) != len(result)"
+    if is_body_like(returns) and origin is not dict:
+        return "True"
+    return ""
+
+
+def _is_response(returns: Any) -> bool:
+    return isinstance(returns, type) and issubclass(returns, Response)
+
+
+def _fit(returns: Any, label: str, result: Any) -> Any:
+    try:
+        return msgspec.convert(result, returns, from_attributes=True)
+    except msgspec.ValidationError as error:
+        raise AnswerMismatch(f"{label} returned something else than it declares: {plain_words(str(error))}.") from error
+
+
+def _is_coroutine_function(handler: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004

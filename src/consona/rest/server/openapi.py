@@ -1,0 +1,228 @@
+"""The OpenAPI document of a server, made from the same signatures that its requests are bound by.
+
+What it says is what happens: each parameter, body and answer with its type, and the errors that a
+route can answer with, all as problems.
+
+Source: OpenAPI 3.1.1, https://spec.openapis.org/oas/v3.1.1; its schemas are JSON Schema 2020-12.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from consona.errors import AuthenticationError, ConsonaError, PermissionDenied, ValidationError
+from consona.rest.server.binding import Signature
+from consona.rest.server.parameters import FiniteFloat, Parameter
+from consona.rest.server.problems import (
+    PROBLEM_TYPE,
+    BadRequest,
+    BodyTooLarge,
+    Problem,
+    UnsupportedMediaType,
+    status_of,
+)
+from consona.rest.server.responses import Response
+from consona.rest.status import title_of
+
+if TYPE_CHECKING:
+    from consona.rest.server.api_server import APIServer
+
+__all__ = ["document"]
+
+_REFERENCE: Final = "#/components/schemas/{name}"
+_PATH_SUFFIX: Final = re.compile(r":path\}")
+_NOT_PARAMETERS: Final = frozenset({"accept", "content-type", "authorization"})
+"""Headers that OpenAPI describes elsewhere (section 4.8.12.1)."""
+
+
+def document(api: APIServer, signatures: Sequence[Signature], *, root_path: str = "") -> dict[str, Any]:
+    """The document as plain data."""
+    shown = [signature for signature in signatures if signature.route.options.get("documented", True)]
+    schemas = _Schemas(shown)
+    paths: dict[str, dict[str, Any]] = {}
+    for signature, name in zip(shown, _operation_ids(shown), strict=True):
+        path = _PATH_SUFFIX.sub("}", signature.route.path)
+        operation = _Operation(api, signature, schemas).build(name)
+        paths.setdefault(path, {})[signature.route.method.lower()] = operation
+    components: dict[str, Any] = {"schemas": schemas.components}
+    if api.guard is not None and any(signature.guarded for signature in shown):
+        components["securitySchemes"] = api.guard.security_schemes()
+    info: dict[str, Any] = {"title": api.name, "version": api.version}
+    if api.description:
+        info["description"] = api.description
+    return {
+        "openapi": "3.1.0",
+        "info": info,
+        "servers": [{"url": root_path or "/"}],
+        "paths": paths,
+        "components": components,
+    }
+
+
+def _operation_ids(signatures: Sequence[Signature]) -> list[str]:
+    names = [getattr(signature.route.handler, "__name__", "handler") for signature in signatures]
+    return [
+        name
+        if names.count(name) == 1
+        else f"{name}_{signature.route.method.lower()}_{re.sub(r'[^A-Za-z0-9]+', '_', signature.route.path).strip('_')}"
+        for name, signature in zip(names, signatures, strict=True)
+    ]
+
+
+class _Schemas:
+    """The JSON Schemas of all declared types, asked for in one call, so that shared ones have one name."""
+
+    def __init__(self, signatures: Sequence[Signature]) -> None:
+        types: list[Any] = [Problem]
+        for signature in signatures:
+            types += [_shown_type(parameter) for parameter in (*signature.texts, signature.body) if parameter]
+            if _has_schema(signature.returns):
+                types.append(signature.returns)
+        found, self.components = msgspec.json.schema_components(
+            types, ref_template=_REFERENCE, schema_hook=lambda _: {}
+        )
+        self._found = list(zip(types, found, strict=True))
+        for schema in (*found, *self.components.values()):
+            _complete(schema)
+
+    def of(self, declared: Any) -> dict[str, Any]:
+        return next(schema for kind, schema in self._found if kind is declared or kind == declared)
+
+
+DECIMAL: Final = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+def _complete(schema: Any) -> None:
+    """Add what msgspec knows and does not write down: how a decimal number looks as text."""
+    if isinstance(schema, dict):
+        if schema.get("format") == "decimal":
+            schema.setdefault("pattern", DECIMAL)
+        for member in schema.values():
+            _complete(member)
+    elif isinstance(schema, list):
+        for member in schema:
+            _complete(member)
+
+
+def _shown_type(parameter: Parameter) -> Any:
+    return float if parameter.type is FiniteFloat else parameter.type
+
+
+def _has_schema(returns: Any) -> bool:
+    if returns in {inspect.Parameter.empty, Any, type(None)}:
+        return False
+    return not (isinstance(returns, type) and issubclass(returns, Response))
+
+
+class _Operation:
+    """Describes one route."""
+
+    def __init__(self, api: APIServer, signature: Signature, schemas: _Schemas) -> None:
+        self.api = api
+        self.signature = signature
+        self.schemas = schemas
+
+    def build(self, name: str) -> dict[str, Any]:
+        """The operation object."""
+        route, options = self.signature.route, self.signature.route.options
+        text = inspect.getdoc(route.handler) or ""
+        summary, _, description = text.partition("\n")
+        operation: dict[str, Any] = {"operationId": name}
+        operation["summary"] = options.get("summary") or summary.strip() or name.replace("_", " ").capitalize()
+        if description.strip():
+            operation["description"] = description.strip()
+        if options.get("tags"):
+            operation["tags"] = list(options["tags"])
+        if options.get("deprecated"):
+            operation["deprecated"] = True
+        parameters = [self._parameter(p) for p in self.signature.texts if not self._is_elsewhere(p)]
+        taken = {p.alias for p in self.signature.texts if p.place == "path"}
+        parameters += [_unused(path_name) for path_name in route.path_names if path_name not in taken]
+        if parameters:
+            operation["parameters"] = parameters
+        if self.signature.body is not None:
+            operation["requestBody"] = self._body(self.signature.body)
+        operation["responses"] = self._responses()
+        if self.signature.guarded and self.api.guard is not None:
+            scopes = sorted(self.signature.scopes)
+            operation["security"] = [{scheme: scopes} for scheme in self.api.guard.security_schemes()]
+        return operation
+
+    def _is_elsewhere(self, parameter: Parameter) -> bool:
+        return parameter.place == "header" and parameter.alias in _NOT_PARAMETERS
+
+    def _parameter(self, parameter: Parameter) -> dict[str, Any]:
+        schema = dict(self.schemas.of(_shown_type(parameter)))
+        described: dict[str, Any] = {"name": parameter.alias, "in": parameter.place, "required": parameter.required}
+        if "description" in schema:
+            described["description"] = schema.pop("description")
+        if not parameter.required and parameter.default is not None:
+            default = _plain(parameter.default)
+            if default is not None:
+                schema["default"] = default
+        if parameter.place == "path" and schema.get("type") == "string":
+            schema.setdefault("minLength", 1)
+        described["schema"] = schema
+        return described
+
+    def _body(self, body: Parameter) -> dict[str, Any]:
+        if body.type in {bytes, str}:
+            return {"required": False, "content": {"*/*": {}}}  # no bytes are bytes too
+        schema = self.schemas.of(body.type)
+        return {
+            "required": body.required,
+            "content": {kind: {"schema": schema} for kind in ("application/json", "application/msgpack")},
+        }
+
+    def _responses(self) -> dict[str, Any]:
+        signature = self.signature
+        answer: dict[str, Any] = {"description": title_of(signature.status)}
+        if _has_schema(signature.returns):
+            schema = self.schemas.of(signature.returns)
+            answer["content"] = {kind: {"schema": schema} for kind in ("application/json", "application/msgpack")}
+        elif signature.returns is inspect.Parameter.empty or signature.returns is Any:
+            answer["content"] = {"application/json": {}}
+        responses = {str(signature.status): answer}
+        for status, words in sorted(self._failures().items()):
+            responses[str(status)] = self._problem(words)
+        responses["default"] = self._problem("Anything else that went wrong.")
+        return responses
+
+    def _failures(self) -> dict[int, str]:
+        """Status -> what it means here."""
+        signature = self.signature
+        kinds: list[type[ConsonaError]] = []
+        if signature.guarded:
+            kinds += [AuthenticationError, PermissionDenied]
+        if signature.texts or signature.body is not None:
+            kinds += [BadRequest, ValidationError]
+        if signature.body is not None:
+            kinds += [BodyTooLarge, UnsupportedMediaType]
+        kinds += signature.route.options.get("errors", ())
+        found: dict[int, list[str]] = {}
+        for kind in kinds:
+            words = (inspect.getdoc(kind) or kind.__name__).partition("\n")[0]
+            status = status_of(kind(""), validation_status=self.api.settings.validation_status)
+            found.setdefault(status, []).append(words)
+        return {status: " ".join(dict.fromkeys(words)) for status, words in found.items()}
+
+    def _problem(self, words: str) -> dict[str, Any]:
+        return {"description": words, "content": {PROBLEM_TYPE: {"schema": self.schemas.of(Problem)}}}
+
+
+def _unused(path_name: str) -> dict[str, Any]:
+    """A parameter of the path that the handler does not ask for."""
+    return {"name": path_name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+
+
+def _plain(value: Any) -> Any:
+    """A default as JSON data; None where it has no such form."""
+    try:
+        return msgspec.to_builtins(value)
+    except TypeError:
+        return None

@@ -1,0 +1,96 @@
+"""The limits and habits of a server."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from consona.errors import ConfigurationError
+
+__all__ = ["ServerSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What a stranger can make the server do, and for how long. Times in seconds, sizes in bytes.
+
+    Raises:
+        ConfigurationError: A number is not above zero, or a network is none.
+
+    Example:
+        >>> ServerSettings(max_body=10_000_000).timeout
+        30.0
+    """
+
+    timeout: float = 30.0
+    """Until the handler's answer begins, the time to read the request included; then 503 (408 while reading).
+
+    A deadline that a caller sent, or a route's own `timeout`, is also told to what the handler calls."""
+    max_body: int = 1024 * 1024
+    """Longer bodies are answered with 413. A route may have its own."""
+    max_headers: int = 100
+    """More headers are answered with 431."""
+    max_header_bytes: int = 32 * 1024
+    """More bytes of headers are answered with 431."""
+    max_open: int = 10_000
+    """More requests at once are answered with 503."""
+    drain: float = 20.0
+    """How long open requests and work after answers may go on when the server stops."""
+    threads: int = 16
+    """For handlers that are plain functions."""
+    validation_status: int = 422
+    """Of answers to requests with wrong fields; some APIs want 400."""
+    trusted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose `traceparent`, `baggage` and `x-request-id` are believed. Unix sockets are."""
+    observe: bool = True
+    """Whether requests are counted, timed, kept in the history and traced."""
+    debug: bool = False
+    """Whether the log shows the messages of unexpected errors, which may hold values."""
+    docs_path: str = "/docs"
+    """Where the docs page is; empty for none."""
+    openapi_path: str = "/openapi.json"
+    """Where the OpenAPI document is; empty for none (and then no docs page)."""
+    health_path: str = "/health"
+    """Where `…/live` and `…/ready` are; empty for none."""
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "max_body", "max_headers", "max_header_bytes", "max_open", "threads"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"ServerSettings({name}={getattr(self, name)!r}) must be above zero.")
+        if not self.drain >= 0:
+            raise ConfigurationError(f"ServerSettings(drain={self.drain!r}) must not be negative.")
+        if not 400 <= self.validation_status <= 499:
+            raise ConfigurationError(
+                f"ServerSettings(validation_status={self.validation_status!r}) must be 400 to 499."
+            )
+        for network in self.trusted:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"ServerSettings(trusted=…): {network!r} is not a network.", hint="Write it like 10.0.0.0/8."
+                ) from error
+
+
+class Trust:
+    """Whether a peer's address is in one of the trusted networks."""
+
+    def __init__(self, networks: tuple[str, ...]) -> None:
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+        self._known: dict[str, bool] = {}
+
+    def includes(self, address: str) -> bool:
+        """An empty address is a Unix socket, or the process itself."""
+        if not address:
+            return True
+        known = self._known.get(address)
+        if known is None:
+            try:
+                ip = ipaddress.ip_address(address)
+            except ValueError:
+                known = False
+            else:
+                known = any(ip in network for network in self._networks)
+            if len(self._known) < 1000:  # peers choose where they call from, so the memory of them is bounded
+                self._known[address] = known
+        return known
