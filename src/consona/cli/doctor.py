@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import os
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -80,7 +81,7 @@ def _dependencies() -> Iterator[Finding]:
         requirement, _, condition = line.partition(";")
         if condition:  # an extra, or bound to a system: looked at by name above
             continue
-        name = requirement.split(">=")[0].strip()
+        name = re.split(r"[<>=!~ \[]", requirement.strip(), maxsplit=1)[0]
         try:
             yield Finding(name, "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
