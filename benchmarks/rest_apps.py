@@ -94,7 +94,10 @@ def consona_unobserved() -> Any:
 def _consona(*, observe: bool) -> Any:
     from consona.rest.server.api_server import APIServer
     from consona.rest.server.settings import ServerSettings
+    from consona.telemetry.trace import default_tracer
 
+    if observe:  # as with a dashboard: some of the traces are kept, too
+        default_tracer.collect(on=True)
     api = APIServer("bench", settings=ServerSettings(observe=observe))
 
     @api.get("/items/{id}")

@@ -180,7 +180,7 @@ class Operation(msgspec.Struct, eq=False):
         observer = self.observer
         duration = observer.clock() - self._start
         try:
-            _current.reset(self._token)  # type: ignore[arg-type] entered
+            _current.reset(self._token)  # type: ignore[arg-type]  # entered, so it is there
         except ValueError:
             self._token = None  # an async generator, closed in another context than it began in: that one is gone
         if error is not None:
