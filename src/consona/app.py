@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from consona.errors import ConfigurationError
+from consona.ops.otlp import OTLPReporter, otlp_reporter
 from consona.ops.reporter import Reporter
 from consona.part import Health, Part, Status
 
@@ -29,7 +30,8 @@ class App(Part):
         name: The service's name in the dashboard, the logs and the traces.
         parts: Started in this order, stopped in the reverse one; the names must differ.
         ops: Where the process reports what it does (`sqlite:///ops.db`), shared by the processes of
-            a system; without it, nothing is kept beyond the parts' own figures and histories.
+            a system; without it, nothing is kept beyond the parts' own figures and histories. Traces go
+            to an OpenTelemetry collector too where `OTEL_EXPORTER_OTLP_ENDPOINT` names one.
         stop_timeout: Seconds that each part has to stop; what takes longer is cut off and named in the log.
 
     Raises:
@@ -54,12 +56,13 @@ class App(Part):
             )
         self.parts: tuple[Part, ...] = tuple(parts)
         self.reporter = Reporter(name, ops) if ops else None
+        self.otlp = otlp_reporter(name)
         self._stop_timeout = stop_timeout
         self._running: list[Part] = []
 
     async def _open(self) -> None:
-        if self.reporter is not None:
-            await self.reporter.start()
+        for reporter in self._reporters():
+            await reporter.start()
         try:
             for part in self.parts:
                 with self.observer.operation("start", part.name):
@@ -80,8 +83,11 @@ class App(Part):
                 log.warning("%s: %s did not stop within %g s and was cut off", self.name, part.name, self._stop_timeout)
             except Exception:
                 log.exception("%s: %s failed to stop", self.name, part.name)  # the others are still to be stopped
-        if self.reporter is not None:
-            await self.reporter.stop()
+        for reporter in self._reporters():
+            await reporter.stop()
+
+    def _reporters(self) -> list[Reporter | OTLPReporter]:
+        return [reporter for reporter in (self.reporter, self.otlp) if reporter is not None]
 
     async def check(self) -> Health:
         """The health of the worst part; `detail` has that of each."""

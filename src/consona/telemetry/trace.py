@@ -121,12 +121,24 @@ class Tracer:
         self.dropped = 0
         self._collectors = 0
         self._finished: deque[Span] = deque(maxlen=buffer)
+        self._tees: list[deque[Span]] = []
 
     def collect(self, *, on: bool) -> None:
         """Begin (or, once for each beginning, end) to keep finished spans for `drain`."""
         self._collectors += 1 if on else -1
         if self._collectors == 0:
             self._finished.clear()
+
+    def tee(self, queue: deque[Span]) -> Callable[[], None]:
+        """Put each finished span in `queue`, a bounded one, too. Returns what ends it."""
+        self._tees.append(queue)
+        self._collectors += 1
+
+        def end() -> None:
+            self._tees.remove(queue)
+            self.collect(on=False)
+
+        return end
 
     @property
     def collecting(self) -> bool:
@@ -147,6 +159,8 @@ class Tracer:
             if len(self._finished) == self._finished.maxlen:
                 self.dropped += 1
             self._finished.append(span)
+            for queue in self._tees:
+                queue.append(span)
 
     def drain(self, limit: int = 1000) -> list[Span]:
         """Take up to `limit` finished spans, oldest first."""
