@@ -26,6 +26,7 @@ from consona.rest.server.binding import Signature, compile_route
 from consona.rest.server.docs_page import Pages
 from consona.rest.server.guards import Guard
 from consona.rest.server.health import Readiness, check_parts
+from consona.rest.server.metrics import metrics
 from consona.rest.server.middleware import Middleware
 from consona.rest.server.mounting import ASGIApp, Mount
 from consona.rest.server.openapi import document
@@ -245,6 +246,8 @@ class APIServer(Routes, ASGIApplication):
             readiness = Readiness(self, clock=self.clock)
             own.get(f"{settings.health_path}/live")(readiness.live)
             own.get(f"{settings.health_path}/ready")(readiness.ready)
+        if settings.metrics_path:
+            own.get(settings.metrics_path)(metrics)
         if settings.openapi_path:
             pages = Pages(self)
             own.get(settings.openapi_path)(pages.openapi)

@@ -52,6 +52,8 @@ class ServerSettings:
     """Where the OpenAPI document is; empty for none (and then no docs page)."""
     health_path: str = "/health"
     """Where `…/live` and `…/ready` are; empty for none."""
+    metrics_path: str = ""
+    """Where Prometheus finds the figures of this process, such as `/metrics`; empty for nowhere, as they tell much."""
 
     def __post_init__(self) -> None:
         for name in ("timeout", "max_body", "max_headers", "max_header_bytes", "max_open", "threads"):
