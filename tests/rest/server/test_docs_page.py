@@ -81,3 +81,16 @@ def test_a_schema_in_words():
 def test_an_example_ends_also_where_types_contain_themselves():
     schemas = {"Node": {"type": "object", "properties": {"next": {"$ref": "#/components/schemas/Node"}}}}
     assert example_of({"$ref": "#/components/schemas/Node"}, schemas)["next"]["next"]
+
+
+async def test_descriptions_are_markdown_and_never_html():
+    api = APIServer(
+        "t", description="Use `sort`:\n\n- *one*\n\n<script>alert(1)</script>\n\n[x](javascript:alert(1))\n\n# big"
+    )
+    async with api.test_client() as client:
+        page = (await client.get("/docs")).text
+    assert "<code>sort</code>" in page
+    assert "<li><em>one</em></li>" in page
+    assert "<script>alert" not in page
+    assert 'href="javascript' not in page
+    assert page.count("<h1") == 1

@@ -73,10 +73,15 @@ class Pages:
 
 def _template() -> Any:
     import jinja2  # noqa: PLC0415 only this page needs it, and few processes ever show it
+    import markdown_it  # noqa: PLC0415 likewise
+    import markupsafe  # noqa: PLC0415 likewise
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("consona.rest.server"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    # HTML is shown as text; headings would break the order of the page's own, and images come from elsewhere.
+    markdown = markdown_it.MarkdownIt("commonmark", {"html": False}).disable(["heading", "lheading", "image"])
+    environment.filters["markdown"] = lambda text: markupsafe.Markup(markdown.render(text))  # noqa: S704 it escapes
     return environment.get_template("docs.html")
 
 
