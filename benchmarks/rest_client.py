@@ -1,4 +1,4 @@
-"""Requests per second of one client process: Consona with its policy and history, bare aiohttp, httpx, niquests.
+"""Requests per second of one client process: Consona with its policy and history, bare aiohttp, httpx.
 
 The server is plain ASGI on uvicorn, on a core of its own; the client has another, and runs on uvloop
 where that is installed. Each round measures all of them, one after the other; the rows of processor time are
@@ -104,7 +104,6 @@ CLIENTS: dict[str, Callable[[str, str], AbstractAsyncContextManager[Call]]] = {
     "consona": consona,
     "aiohttp": aiohttp,
     "httpx": httpx,
-    "niquests": niquests,
 }
 
 
@@ -158,8 +157,7 @@ def run() -> list[Row]:
         ours, bare = samples["consona", method, concurrent], samples["aiohttp", method, concurrent]
         rows += [_rate(work, ours, "aiohttp", bare, goal=0.85), _cpu(work, ours, "aiohttp", bare, goal=1.2)]
         if concurrent == 50:
-            for peer, goal in (("httpx", 6.0), ("niquests", 2.0)):
-                rows.append(_rate(work, ours, peer, samples[peer, method, concurrent], goal=goal))
+            rows.append(_rate(work, ours, "httpx", samples["httpx", method, concurrent], goal=6.0))
     return rows
 
 
