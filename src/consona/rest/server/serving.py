@@ -200,6 +200,19 @@ class Serving:
                 return mount.route, ()
         return self._not_found(scope["method"], path), ()
 
+    def methods_at(self, scope: Scope) -> list[str] | None:
+        """The methods that a request's path answers; every one for a mounted application, None for unknown paths."""
+        raw_path: bytes | None = scope.get("raw_path")
+        root: str = scope.get("root_path", "").rstrip("/")
+        path = local_path(scope)
+        try:
+            leaf, _ = self.router.find(path, None if raw_path is None else raw_path.removeprefix(root.encode()))
+        except ConsonaError:
+            return None
+        if leaf is not None:
+            return allowed(leaf)
+        return list(METHODS) if any(mount.takes(path) for mount in self.mounts) else None
+
     def reroute(self, request: Request, path: str) -> None:
         """Route a request anew, to a decoded path."""
         root = request.scope.get("root_path", "").rstrip("/")
