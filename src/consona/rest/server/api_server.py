@@ -15,7 +15,7 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from consona.errors import ConfigurationError
@@ -99,7 +99,10 @@ class APIServer(Routes, ASGIApplication):
     # What is declared on it.
 
     def middleware(self, function: Function) -> Function:
-        """Run `async def function(request, call_next)` around each request. The first declared is the outermost."""
+        """Run `async def function(request, call_next)` around each request. The first declared is the outermost.
+
+        An object that is called so is one too; the parts in its `parts` are started and stopped with the server.
+        """
         self._not_started("a middleware")
         self.middlewares.append(function)
         return function
@@ -263,7 +266,7 @@ class APIServer(Routes, ASGIApplication):
     async def _open(self) -> None:
         serving = self._compile()
         async with contextlib.AsyncExitStack() as stack:
-            for part in self.parts:
+            for part in (*self.parts, *self._inner_parts()):
                 await stack.enter_async_context(part)
             for mount in self.mounts:
                 await mount.open()
@@ -273,6 +276,11 @@ class APIServer(Routes, ASGIApplication):
             self._opened = stack.pop_all()
         self.draining = False
         self._serving = serving
+
+    def _inner_parts(self) -> Iterator[Part]:
+        """What its middlewares need."""
+        for middleware in self.middlewares:
+            yield from getattr(middleware, "parts", ())
 
     async def _close(self) -> None:
         serving, opened = self._serving, self._opened

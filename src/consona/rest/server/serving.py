@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from consona.errors import ConsonaError, DeadlineExceeded, NotFound
 from consona.resilience import deadline as deadlines
 from consona.resilience.deadline import Deadline
+from consona.rest.server.forwarding import client_address, forwarded_for
 from consona.rest.server.middleware import Middleware, chain, response_of
 from consona.rest.server.open_requests import UNTIMED, OpenRequests
 from consona.rest.server.problems import (
@@ -148,6 +149,14 @@ class Serving:
             None if baggage is None else baggage.decode("latin-1"),
             trusted=self._trust.includes(request.client),
         )
+
+    def client_address(self, request: Request) -> str:
+        """Who asks, as far as those who say so are trusted."""
+        name = self.settings.proxy_header.lower()
+        if not name:
+            return request.client
+        entries = forwarded_for(name, request.headers.all(name))
+        return client_address(request.client, entries, self._trust.includes)
 
     def request_id(self, request: Request) -> bytes:
         """A new id, or the one that a trusted peer gave."""
