@@ -21,7 +21,7 @@ it is (see it with `source_of(route)`):
         result = await handler(id=p.p0, limit=p.p1)
         if result.__class__ is not Result:
             if isinstance(result, Response):
-                return result
+                return result if result.prepared else await result.prepare(request)
             result = fit(result)
         if b"accept" in fields and b"msgpack" in fields[b"accept"]:
             return packed(result)
@@ -35,7 +35,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
@@ -60,6 +60,9 @@ from consona.rest.server.texts import finite, holds_decimal, query_reader, texts
 from consona.rest.validation import plain_words
 
 __all__ = ["AnswerMismatch", "Signature", "compile_route", "source_of"]
+
+
+READY: Final = "return result if result.prepared else await result.prepare(request)"
 
 
 class AnswerMismatch(ConsonaError):
@@ -352,21 +355,23 @@ class _Writer:
         status = signature.status
         returns = signature.returns
         if returns is type(None):
-            add(f"    return result if isinstance(result, Response) else Empty({status})")
+            add("    if isinstance(result, Response):")
+            add(f"        {READY}")
+            add(f"    return Empty({status})")
             return
         if _is_response(returns):
-            add("    return result")
+            add(f"    {READY}")
             return
         self.names["fit"] = functools.partial(_fit, returns, signature.route.label)
         checked = _class_check(returns, self.names)
         if checked:
             add(f"    if {checked}:")
             add("        if isinstance(result, Response):")
-            add("            return result")
+            add(f"            {READY}")
             add("        result = fit(result)")
         else:
             add("    if isinstance(result, Response):")
-            add("        return result")
+            add(f"        {READY}")
         add('    if b"accept" in fields and b"msgpack" in fields[b"accept"]:')
         add(f"        response = Encoded(msgpack_encode(result), {status}, MSGPACK)")
         add('        response.headers["vary"] = "accept"')

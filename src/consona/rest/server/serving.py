@@ -220,7 +220,7 @@ class Serving:
             return None
         if leaf is not None:
             return allowed(leaf)
-        return list(METHODS) if any(mount.takes(path) for mount in self.mounts) else None
+        return next((list(mount.methods) for mount in self.mounts if mount.takes(path)), None)
 
     def reroute(self, request: Request, path: str) -> None:
         """Route a request anew, to a decoded path."""
