@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from consona.errors import ConfigurationError
 
-__all__ = ["Headers", "RawHeaders", "encode_header"]
+__all__ = ["Headers", "RawHeaders", "encode_header", "vary_on"]
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -116,3 +116,19 @@ class Headers(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({[key.decode('latin-1') for key, _ in self.raw]})"  # names only: values may be secrets
+
+
+def vary_on(headers: Headers, name: str) -> None:
+    """Say that the answer depends on a header of the request, beside those that it names already.
+
+    Source: RFC 9110, section 12.5.5.
+
+    Example:
+        >>> headers = Headers([(b"vary", b"accept")])
+        >>> vary_on(headers, "origin")
+        >>> headers["vary"]
+        'accept, origin'
+    """
+    named = [item.strip().lower() for value in headers.all("vary") for item in value.split(",") if item.strip()]
+    if "*" not in named and name not in named:
+        headers["vary"] = ", ".join([*named, name])

@@ -43,16 +43,22 @@ class StoredTurns:
         Returns:
             The seconds until the turn. If they are above `max_wait`, nothing was taken.
         """
+        wait, _ = await self.take_and_tell(key, limit=limit, max_wait=max_wait)
+        return wait
+
+    async def take_and_tell(self, key: str, *, limit: RateLimit, max_wait: float) -> tuple[float, float]:
+        """As `take`, and how many calls could begin at once after it."""
         name = self._prefix + key
         while True:
             now = self._clock()
             item = await self._store.get(name)
             expected = float(item.value) if item is not None else None
             keep, wait = next_turn(expected, now, limit=limit, max_wait=max_wait)
+            left = max(0.0, limit.burst - max(0.0, keep - now) * limit.rate)
             if wait > max_wait:
-                return wait
+                return wait, left
             # Past its time the number says the same as none; a second more allows for clocks that differ.
             ttl = math.ceil(max(0.0, keep - now)) + 1.0
             version = item.version if item is not None else 0
             if await self._store.put_if(name, repr(keep).encode(), version=version, ttl=ttl) is not None:
-                return max(0.0, wait)
+                return max(0.0, wait), left

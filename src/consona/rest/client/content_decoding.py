@@ -1,6 +1,7 @@
 """Undoes `Content-Encoding` in bounded pieces, so that a small answer cannot unfold without limit.
 
-gzip and deflate always; brotli where the package is installed, zstd where Python has it (3.14).
+gzip and deflate always; brotli where the package is installed, zstd where Python has it (3.14) or `backports.zstd`
+is installed.
 `ACCEPT_ENCODING` asks servers for what is there.
 
 Source: RFC 9110, section 8.4; RFC 1950 to 1952; RFC 7932; RFC 8878.
@@ -172,7 +173,9 @@ def _optional(name: str, needs: str) -> Any:
 
 
 _brotli: Final = _optional("brotli", "Decompressor.can_accept_more_data")  # 1.2: the first with a limit on its output
-_zstd: Final = _optional("compression.zstd", "ZstdDecompressor.decompress")
+_zstd: Final = _optional("compression.zstd", "ZstdDecompressor.decompress") or _optional(
+    "backports.zstd", "ZstdDecompressor.decompress"
+)
 
 _CODINGS: Final[dict[str, Callable[[], Decoder]]] = {
     "gzip": Gzip,

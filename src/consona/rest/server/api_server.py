@@ -15,7 +15,8 @@ import contextlib
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from consona.errors import ConfigurationError
@@ -35,6 +36,7 @@ from consona.rest.server.requests import Request
 from consona.rest.server.routing import Route, Router, Routes
 from consona.rest.server.serving import Serving
 from consona.rest.server.settings import ServerSettings
+from consona.rest.server.static_files import StaticFiles
 from consona.telemetry.observer import Observer
 
 if TYPE_CHECKING:
@@ -99,7 +101,10 @@ class APIServer(Routes, ASGIApplication):
     # What is declared on it.
 
     def middleware(self, function: Function) -> Function:
-        """Run `async def function(request, call_next)` around each request. The first declared is the outermost."""
+        """Run `async def function(request, call_next)` around each request. The first declared is the outermost.
+
+        An object that is called so is one too; the parts in its `parts` are started and stopped with the server.
+        """
         self._not_started("a middleware")
         self.middlewares.append(function)
         return function
@@ -171,10 +176,32 @@ class APIServer(Routes, ASGIApplication):
         Raises:
             ConfigurationError: The prefix is not a path, or taken.
         """
+        self._mount(Mount(prefix, app))
+
+    def files(
+        self, prefix: str, folder: str | Path, *, index: bool = False, hidden: bool = False, max_age: int = 0
+    ) -> None:
+        """Give out the files of a folder under `prefix`, to anybody, where no route takes the path.
+
+        Nothing outside of the folder is reached, also not by symbolic links, and nothing whose name begins with
+        a dot. Parts of files (`Range`) and "only if it changed" are answered.
+
+        Args:
+            prefix: Begins with a slash, and does not end with one.
+            folder: Where they are.
+            index: Whether `index.html` answers for its folder.
+            hidden: Whether names that begin with a dot are given out too.
+            max_age: Seconds for which a copy may be used without asking again.
+
+        Raises:
+            ConfigurationError: The prefix is not a path, or taken; on start, where there is no such folder.
+        """
+        self._mount(StaticFiles(prefix, folder, index=index, hidden=hidden, max_age=max_age))
+
+    def _mount(self, mount: Mount) -> None:
         self._not_started("an application")
-        mount = Mount(prefix, app)
         if any(other.prefix == mount.prefix for other in self.mounts):
-            raise ConfigurationError(f"{self.name}: there is an application at {prefix!r} already.")
+            raise ConfigurationError(f"{self.name}: there is an application at {mount.prefix!r} already.")
         self.mounts.append(mount)
         self.mounts.sort(key=lambda each: len(each.prefix), reverse=True)
 
@@ -263,7 +290,7 @@ class APIServer(Routes, ASGIApplication):
     async def _open(self) -> None:
         serving = self._compile()
         async with contextlib.AsyncExitStack() as stack:
-            for part in self.parts:
+            for part in (*self.parts, *self._inner_parts()):
                 await stack.enter_async_context(part)
             for mount in self.mounts:
                 await mount.open()
@@ -273,6 +300,11 @@ class APIServer(Routes, ASGIApplication):
             self._opened = stack.pop_all()
         self.draining = False
         self._serving = serving
+
+    def _inner_parts(self) -> Iterator[Part]:
+        """What its middlewares need."""
+        for middleware in self.middlewares:
+            yield from getattr(middleware, "parts", ())
 
     async def _close(self) -> None:
         serving, opened = self._serving, self._opened

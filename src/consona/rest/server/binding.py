@@ -21,7 +21,7 @@ it is (see it with `source_of(route)`):
         result = await handler(id=p.p0, limit=p.p1)
         if result.__class__ is not Result:
             if isinstance(result, Response):
-                return result
+                return result if result.prepared else await result.prepare(request)
             result = fit(result)
         if b"accept" in fields and b"msgpack" in fields[b"accept"]:
             return packed(result)
@@ -35,12 +35,13 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
 from consona.errors import ConfigurationError, ConsonaError
 from consona.rest.server.bodies import UNREADABLE, BodyReader
+from consona.rest.server.conditional import Precondition, demand_match, tag_answer
 from consona.rest.server.explaining import Explainer
 from consona.rest.server.guards import Guard, admit
 from consona.rest.server.parameters import Injected, Parameter, is_body_like
@@ -59,6 +60,9 @@ from consona.rest.server.texts import finite, holds_decimal, query_reader, texts
 from consona.rest.validation import plain_words
 
 __all__ = ["AnswerMismatch", "Signature", "compile_route", "source_of"]
+
+
+READY: Final = "return result if result.prepared else await result.prepare(request)"
 
 
 class AnswerMismatch(ConsonaError):
@@ -106,6 +110,15 @@ class Signature:
         says_more = self.returns not in {type(None), inspect.Parameter.empty} and not _is_response(self.returns)
         if self.status in WITHOUT_BODY and says_more:
             raise ConfigurationError(f"{label}: an answer with status {self.status} has no body.")
+        if self.route.options.get("etag") and self.route.method != "GET":
+            raise ConfigurationError(
+                f"{label}: etag= is for GET.", hint="Of other answers, set the header: entity_tag(value)."
+            )
+        if self.route.options.get("require_match") and not self.has_precondition:
+            raise ConfigurationError(
+                f"{label}: require_match= demands a condition that nothing checks.",
+                hint="Take a parameter `match: Precondition`, and call match.check(current).",
+            )
         if self.returns is bytes:
             raise ConfigurationError(
                 f"{label}: bytes alone do not say what they are.", hint='Return Response(data, media_type="image/png").'
@@ -119,6 +132,11 @@ class Signature:
     def guarded(self) -> bool:
         """Whether somebody must be known to call it."""
         return bool(self.roles or self.scopes or any(p.place == "user" for p in self.each()))
+
+    @property
+    def has_precondition(self) -> bool:
+        """Whether it looks at the request's conditions."""
+        return any(p.place == "precondition" for p in self.each())
 
     def each(self) -> Iterator[Parameter]:
         """All parameters: the handler's and those of its providers, each provider once."""
@@ -159,8 +177,17 @@ def compile_route(signature: Signature, *, guard: Guard | None, run_in_thread: C
     code = compile(source, f"<route {signature.route.method} {signature.route.path}>", "exec")
     exec(code, writer.names)  # noqa: S102 the source is written below, from names that we made
     respond: Respond = writer.names["respond"]
+    if signature.route.options.get("etag"):
+        respond = _tagged(respond, weak=signature.route.options["etag"] == "weak")
     respond.source = source  # type: ignore[attr-defined]
     return respond
+
+
+def _tagged(respond: Respond, *, weak: bool) -> Respond:
+    async def tagged(request: Any) -> Response:
+        return tag_answer(request, await respond(request), weak=weak)
+
+    return tagged
 
 
 def source_of(route: Route) -> str:
@@ -197,6 +224,9 @@ class _Writer:
         if self.signature.guarded:
             self.names["roles"], self.names["scopes"] = self.signature.roles, self.signature.scopes
             self.lines.append("    identity = await admit(guard, request, roles, scopes)")
+        if self.signature.route.options.get("require_match"):
+            self.names["demand_match"] = demand_match
+            self.lines.append("    demand_match(fields)")
         if self.signature.texts or self.signature.body is not None:
             self._write_reading()
         self._write_call()
@@ -312,6 +342,9 @@ class _Writer:
         if parameter.place == "user":
             self.names[f"user{unique}"] = parameter.type
             return f"await guard.user(identity, user{unique})"
+        if parameter.place == "precondition":
+            self.names["Precondition"] = Precondition
+            return "Precondition(request)"
         return {"body": "body", "request": "request", "background": "request.background"}[parameter.place]
 
     # The answer.
@@ -322,21 +355,23 @@ class _Writer:
         status = signature.status
         returns = signature.returns
         if returns is type(None):
-            add(f"    return result if isinstance(result, Response) else Empty({status})")
+            add("    if isinstance(result, Response):")
+            add(f"        {READY}")
+            add(f"    return Empty({status})")
             return
         if _is_response(returns):
-            add("    return result")
+            add(f"    {READY}")
             return
         self.names["fit"] = functools.partial(_fit, returns, signature.route.label)
         checked = _class_check(returns, self.names)
         if checked:
             add(f"    if {checked}:")
             add("        if isinstance(result, Response):")
-            add("            return result")
+            add(f"            {READY}")
             add("        result = fit(result)")
         else:
             add("    if isinstance(result, Response):")
-            add("        return result")
+            add(f"        {READY}")
         add('    if b"accept" in fields and b"msgpack" in fields[b"accept"]:')
         add(f"        response = Encoded(msgpack_encode(result), {status}, MSGPACK)")
         add('        response.headers["vary"] = "accept"')

@@ -17,7 +17,7 @@ from consona.errors import ConfigurationError
 from consona.rest.lifespan import Lifespan
 from consona.rest.server.requests import Request
 from consona.rest.server.responses import Message, Receive, Response, Scope, Send
-from consona.rest.server.routing import Route
+from consona.rest.server.routing import METHODS, Route
 
 __all__ = ["ASGIApp", "Mount", "as_specified"]
 
@@ -53,6 +53,8 @@ class Mount:
     """
 
     route: Route
+    methods: tuple[str, ...] = METHODS
+    """What it may answer."""
 
     def __init__(self, prefix: str, app: ASGIApp) -> None:
         prefix = prefix.rstrip("/")

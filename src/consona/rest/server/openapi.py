@@ -22,6 +22,8 @@ from consona.rest.server.problems import (
     PROBLEM_TYPE,
     BadRequest,
     BodyTooLarge,
+    PreconditionFailed,
+    PreconditionRequired,
     Problem,
     UnsupportedMediaType,
     status_of,
@@ -143,6 +145,7 @@ class _Operation:
         parameters = [self._parameter(p) for p in self.signature.texts if not self._is_elsewhere(p)]
         taken = {p.alias for p in self.signature.texts if p.place == "path"}
         parameters += [_unused(path_name) for path_name in route.path_names if path_name not in taken]
+        parameters += self._conditions()
         if parameters:
             operation["parameters"] = parameters
         if self.signature.body is not None:
@@ -170,6 +173,16 @@ class _Operation:
         described["schema"] = schema
         return described
 
+    def _conditions(self) -> list[dict[str, Any]]:
+        """The headers of conditional requests, where the route heeds them."""
+        found = []
+        if self.signature.has_precondition and self.signature.route.method not in {"GET", "HEAD"}:
+            required = self.signature.route.options.get("require_match", False)
+            found.append(_header("If-Match", "The ETag of the state that is changed.", required=required))
+        if self.signature.has_precondition or self.signature.route.options.get("etag"):
+            found.append(_header("If-None-Match", "The ETag of the state that the client has."))
+        return found
+
     def _body(self, body: Parameter) -> dict[str, Any]:
         if body.type in {bytes, str}:
             return {"required": False, "content": {"*/*": {}}}  # no bytes are bytes too
@@ -188,6 +201,9 @@ class _Operation:
         elif signature.returns is inspect.Parameter.empty or signature.returns is Any:
             answer["content"] = {"application/json": {}}
         responses = {str(signature.status): answer}
+        if signature.route.options.get("etag"):
+            answer["headers"] = {"ETag": {"description": "Changes with the answer.", "schema": {"type": "string"}}}
+            responses["304"] = {"description": "The client has it already (If-None-Match)."}
         for status, words in sorted(self._failures().items()):
             responses[str(status)] = self._problem(words)
         responses["default"] = self._problem("Anything else that went wrong.")
@@ -203,6 +219,10 @@ class _Operation:
             kinds += [BadRequest, ValidationError]
         if signature.body is not None:
             kinds += [BodyTooLarge, UnsupportedMediaType]
+        if signature.has_precondition or signature.route.options.get("etag"):
+            kinds.append(PreconditionFailed)
+        if signature.route.options.get("require_match"):
+            kinds.append(PreconditionRequired)
         kinds += signature.route.options.get("errors", ())
         found: dict[int, list[str]] = {}
         for kind in kinds:
@@ -213,6 +233,16 @@ class _Operation:
 
     def _problem(self, words: str) -> dict[str, Any]:
         return {"description": words, "content": {PROBLEM_TYPE: {"schema": self.schemas.of(Problem)}}}
+
+
+def _header(name: str, description: str, *, required: bool = False) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": required,
+        "description": description,
+        "schema": {"type": "string"},
+    }
 
 
 def _unused(path_name: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from consona.errors import ConfigurationError
+from consona.rest.server.conditional import Precondition
 from consona.rest.server.guards import WantsUser
 from consona.rest.server.requests import Background, Request
 
@@ -64,7 +65,19 @@ class Body(_Marker):
     """
 
 
-Place = Literal["path", "query", "header", "cookie", "body", "request", "background", "user", "value", "provider"]
+Place = Literal[
+    "path",
+    "query",
+    "header",
+    "cookie",
+    "body",
+    "request",
+    "background",
+    "precondition",
+    "user",
+    "value",
+    "provider",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +184,8 @@ def _classify(
         return Parameter(name, "request", plain, name)
     if plain is Background:
         return Parameter(name, "background", plain, name)
+    if plain is Precondition:
+        return Parameter(name, "precondition", plain, name)
     provided = resolve(name, plain)
     if provided is not None:
         if isinstance(provided, Injected):

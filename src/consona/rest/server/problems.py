@@ -14,10 +14,14 @@ The errors here belong to HTTP alone; all others are in `consona.errors`.
         ├── BadRequest               400: cannot be read
         ├── MethodNotAllowed         405
         ├── RequestTimeout           408: the client took too long to send it
+        ├── PreconditionFailed       412: it is not the state that the client means
         ├── BodyTooLarge             413
         ├── UnsupportedMediaType     415
+        ├── RangeNotSatisfiable      416
+        ├── PreconditionRequired     428: the client must say which state it means
         ├── HeadersTooLarge          431
-        └── ServiceUnavailable       503: for now; `retry_after` says for how long
+        ├── ServiceUnavailable       503: for now; `retry_after` says for how long
+        └── StorageFull              507: no room for what the client sends
 
 Source: RFC 9457, Problem Details for HTTP APIs; RFC 9110, section 15 (status codes).
 """
@@ -39,10 +43,14 @@ __all__ = [
     "HTTPError",
     "HeadersTooLarge",
     "MethodNotAllowed",
+    "PreconditionFailed",
+    "PreconditionRequired",
     "Problem",
     "ProblemField",
+    "RangeNotSatisfiable",
     "RequestTimeout",
     "ServiceUnavailable",
+    "StorageFull",
     "UnsupportedMediaType",
     "problem_response",
 ]
@@ -99,6 +107,27 @@ class RequestTimeout(HTTPError):
     status = 408
 
 
+class PreconditionFailed(HTTPError):
+    """The present state is not the one that the client means: somebody changed it since."""
+
+    code = "http.precondition_failed"
+    status = 412
+
+
+class PreconditionRequired(HTTPError):
+    """The client must say which state it means to change (`If-Match`), so that nothing is lost."""
+
+    code = "http.precondition_required"
+    status = 428
+
+
+class RangeNotSatisfiable(HTTPError):
+    """The parts that the client asks for are beyond the end."""
+
+    code = "http.range_not_satisfiable"
+    status = 416
+
+
 class BodyTooLarge(HTTPError):
     """The body is longer than the route accepts."""
 
@@ -126,6 +155,13 @@ class ServiceUnavailable(HTTPError):
     code = "http.unavailable"
     status = 503
     retryable = True
+
+
+class StorageFull(HTTPError):
+    """There is no room to keep what the client sends. Free some space on the server's disk."""
+
+    code = "http.storage_full"
+    status = 507
 
 
 class ProblemField(msgspec.Struct, frozen=True):

@@ -147,6 +147,11 @@ class Request(msgspec.Struct, eq=False, weakref=True):
         return client[0] if client else ""
 
     @property
+    def client_address(self) -> str:
+        """The address of who asks: the peer's, or behind trusted proxies what they say (`proxy_header`)."""
+        return self.serving.client_address(self)
+
+    @property
     def state(self) -> dict[str, Any]:
         if self._state is None:
             self._state = {}

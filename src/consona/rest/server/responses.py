@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -16,7 +16,7 @@ from consona.rest.headers import Headers, RawHeaders, encode_header
 if TYPE_CHECKING:
     from consona.rest.server.requests import Request
 
-__all__ = ["Receive", "Redirect", "Response", "Scope", "Send", "StreamingResponse"]
+__all__ = ["Receive", "Redirect", "Response", "Scope", "Send", "StreamingResponse", "until_any"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -50,6 +50,9 @@ class Response:
     """
 
     __slots__ = ("body", "raw_headers", "status")
+
+    prepared: ClassVar[bool] = True
+    """Whether all of it is known; else `prepare` finds it out before it is sent, and gives what is sent."""
 
     def __init__(
         self,
@@ -116,6 +119,10 @@ class Response:
         if http_only:
             morsel["httponly"] = True
         self.headers.add("set-cookie", morsel.OutputString())
+
+    async def prepare(self, request: Request) -> Response:  # noqa: ARG002 of those that have to
+        """The answer, ready to be sent."""
+        return self
 
     async def __call__(self, request: Request, send: Send) -> None:
         """Send it. Called by the server, once."""
@@ -211,7 +218,7 @@ class StreamingResponse(Response):
         ended_by: list[Any] = [request.wait_for_disconnect()]
         if self.media_type.startswith("text/event-stream"):
             ended_by.append(request.serving.stopping.wait())
-        whole = await _until_any(self._send_parts(request, send), ended_by)
+        whole = await until_any(self._send_parts(request, send), ended_by)
         if whole or not request.disconnected:
             await send({"type": "http.response.body", "body": b""})
 
@@ -234,7 +241,7 @@ async def _close(parts: Any) -> None:
             await close()
 
 
-async def _until_any(work: Any, ended_by: list[Any]) -> bool:
+async def until_any(work: Any, ended_by: list[Any]) -> bool:
     """Run `work` until it is done (True), or one of the others is, which cancels it (False)."""
     worker = asyncio.ensure_future(work)
     enders = [asyncio.ensure_future(ender) for ender in ended_by]

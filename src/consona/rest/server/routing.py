@@ -22,7 +22,7 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import unquote_to_bytes
 
 from consona.errors import ConfigurationError, ConsonaError
@@ -60,6 +60,10 @@ class RouteOptions(TypedDict, total=False):
     documented: bool
     """Whether it is part of the OpenAPI document."""
     deprecated: bool
+    etag: bool | Literal["weak"]
+    """Of a GET: give the answer an `ETag` made from its bytes, and send 304 to who has it already."""
+    require_match: bool
+    """Refuse requests without `If-Match` or `If-Unmodified-Since` with 428; the handler takes a `Precondition`."""
 
 
 @dataclass(slots=True, eq=False)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from consona.errors import ConsonaError, DeadlineExceeded, NotFound
 from consona.resilience import deadline as deadlines
 from consona.resilience.deadline import Deadline
+from consona.rest.server.forwarding import client_address, forwarded_for
 from consona.rest.server.middleware import Middleware, chain, response_of
 from consona.rest.server.open_requests import UNTIMED, OpenRequests
 from consona.rest.server.problems import (
@@ -149,6 +150,14 @@ class Serving:
             trusted=self._trust.includes(request.client),
         )
 
+    def client_address(self, request: Request) -> str:
+        """Who asks, as far as those who say so are trusted."""
+        name = self.settings.proxy_header.lower()
+        if not name:
+            return request.client
+        entries = forwarded_for(name, request.headers.all(name))
+        return client_address(request.client, entries, self._trust.includes)
+
     def request_id(self, request: Request) -> bytes:
         """A new id, or the one that a trusted peer gave."""
         given = request.fields.get(b"x-request-id")
@@ -199,6 +208,19 @@ class Serving:
             if mount.takes(path):
                 return mount.route, ()
         return self._not_found(scope["method"], path), ()
+
+    def methods_at(self, scope: Scope) -> list[str] | None:
+        """The methods that a request's path answers; every one for a mounted application, None for unknown paths."""
+        raw_path: bytes | None = scope.get("raw_path")
+        root: str = scope.get("root_path", "").rstrip("/")
+        path = local_path(scope)
+        try:
+            leaf, _ = self.router.find(path, None if raw_path is None else raw_path.removeprefix(root.encode()))
+        except ConsonaError:
+            return None
+        if leaf is not None:
+            return allowed(leaf)
+        return next((list(mount.methods) for mount in self.mounts if mount.takes(path)), None)
 
     def reroute(self, request: Request, path: str) -> None:
         """Route a request anew, to a decoded path."""

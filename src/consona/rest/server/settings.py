@@ -41,7 +41,10 @@ class ServerSettings:
     validation_status: int = 422
     """Of answers to requests with wrong fields; some APIs want 400."""
     trusted: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    """Networks whose `traceparent`, `baggage` and `x-request-id` are believed. Unix sockets are."""
+    """Networks whose `traceparent`, `baggage`, `x-request-id` and `proxy_header` are believed. Unix sockets are."""
+    proxy_header: str = ""
+    """The header in which your proxies in `trusted` write who asks: `x-forwarded-for` or `forwarded`. Name the
+    one that they really write: the other comes from strangers. Empty: there is no proxy, the peer is the client."""
     observe: bool = True
     """Whether requests are counted, timed, kept in the history and traced."""
     debug: bool = False
@@ -64,6 +67,11 @@ class ServerSettings:
         if not 400 <= self.validation_status <= 499:
             raise ConfigurationError(
                 f"ServerSettings(validation_status={self.validation_status!r}) must be 400 to 499."
+            )
+        if self.proxy_header.lower() not in {"", "x-forwarded-for", "forwarded"}:
+            raise ConfigurationError(
+                f"ServerSettings(proxy_header={self.proxy_header!r}) is not known.",
+                hint="Use x-forwarded-for or forwarded.",
             )
         for network in self.trusted:
             try:
