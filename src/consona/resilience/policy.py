@@ -241,6 +241,20 @@ class Runner:
             retry_if=retry_if,
         )
 
+    def wait_before(
+        self,
+        attempt: int,
+        error: Exception,
+        *,
+        key: str = "",
+        retry_if: Callable[[BaseException], bool] | None = None,
+    ) -> float | None:
+        """The seconds to wait before try number `attempt` of work that is repeated in another way than by `run`.
+
+        The retry budget is asked, and charged. None if there is to be no further try.
+        """
+        return self._lanes.get(key).wait_before(attempt, error, deadlines._current.get(), retry_if)
+
     def _new_lane(self, key: str) -> Lane:
         return Lane(self.name, key, self.policy, rate=self._rate, clock=self._clock, rng=self._rng)
 
