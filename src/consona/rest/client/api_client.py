@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar, Unpack, overload
 from consona.address import adapter_for
 from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
-from consona.resilience.deadline import within
+from consona.resilience.deadline import Within, within
 from consona.resilience.policy import Policy, Runner
 from consona.resilience.retry import Retry
 from consona.rest.caching.transport import CachingTransport, HTTPCache
@@ -178,28 +178,37 @@ class APIClient(Part, Verbs):
             return response if into is None else response.json(into=into)
 
     @asynccontextmanager
-    async def stream(self, method: str, path: str, **options: Unpack[CallOptions]) -> AsyncIterator[ResponseStream]:
+    async def stream(
+        self, method: str, path: str, *, total: float | None = None, **options: Unpack[CallOptions]
+    ) -> AsyncIterator[ResponseStream]:
         """Send a request and read its answer piece by piece, no faster than it is used.
 
-            async with api.stream("GET", "/export.csv") as answer:
+            async with api.stream("GET", "/export.csv", total=60) as answer:
                 async for line in answer.lines(): ...
 
         The timeout counts until the head of the answer; after that, `Timeouts.read` bounds each piece. Errors by
         status are as in `request`; a handler may repeat or raise, and its answer is not used.
+
+        Args:
+            method: `GET`, `POST`, …
+            path: As in `request`.
+            total: Seconds for everything, the block included: then it is interrupted, and raises `DeadlineExceeded`.
+            options: See `CallOptions`.
         """
         self._require_started()
         call = self._prepare(method, path, options, streaming=True)
         with self.observer.operation(method, options.get("name") or call.place.target) as op:
-            head, _ = await call.perform(op, raising=True)
-            if call.opened is None:  # a redirect that is not followed: its body came with it
-                raise ConfigurationError("A redirect cannot be streamed.", hint="Allow `max_redirects`.")
-            answer, decoder = call.opened
-            stream = ResponseStream(head, answer, decoder)
-            try:
-                yield stream
-            finally:
-                op.set(bytes=stream.bytes_read)
-                await answer.close()
+            async with _at_most(total):
+                head, _ = await call.perform(op, raising=True)
+                if call.opened is None:  # a redirect that is not followed: its body came with it
+                    raise ConfigurationError("A redirect cannot be streamed.", hint="Allow `max_redirects`.")
+                answer, decoder = call.opened
+                stream = ResponseStream(head, answer, decoder)
+                try:
+                    yield stream
+                finally:
+                    op.set(bytes=stream.bytes_read)
+                    await answer.close()
 
     async def download(
         self,
@@ -231,7 +240,7 @@ class APIClient(Part, Verbs):
             APIError: As in `request`.
         """
         progress = options.pop("progress", None)
-        async with within(total) if total is not None else nullcontext():
+        async with _at_most(total):
             return await download(self, path, to, resume=resume, progress=progress, options=options)
 
     @overload
@@ -430,6 +439,10 @@ class APIClient(Part, Verbs):
                 op.fail(f"api.{response.status}")
                 raise call.error_for(response)
             return response
+
+
+def _at_most(seconds: float | None) -> Within | nullcontext[None]:
+    return nullcontext() if seconds is None else within(seconds)
 
 
 @functools.cache

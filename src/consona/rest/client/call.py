@@ -8,7 +8,15 @@ import random
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from consona.errors import APIError, BulkheadFull, CircuitOpen, ConnectError, ConsonaError, RateLimited
+from consona.errors import (
+    APIError,
+    BulkheadFull,
+    CircuitOpen,
+    ConnectError,
+    ConsonaError,
+    DeadlineExceeded,
+    RateLimited,
+)
 from consona.resilience import deadline as deadlines
 from consona.rest.caching.answers import CacheAnswer, is_kept
 from consona.rest.client.authentication import Authentication, Pairs
@@ -123,7 +131,7 @@ class Call:
                     raise
                 response = error.response
             except ConsonaError as error:
-                if not whole_is_safe and (hops or isinstance(error, ConnectionLost)):
+                if not whole_is_safe and (hops or isinstance(error, ConnectionLost | DeadlineExceeded)):
                     error.retryable = False
                 raise
             if response.status not in REDIRECTS or not limit or "location" not in response.headers:
