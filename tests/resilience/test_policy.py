@@ -284,6 +284,135 @@ async def test_the_whole_never_takes_longer_than_the_deadline(timeout, outer, ta
     assert runner.state()["keys"][""]["bulkhead"]["running"] == 0
 
 
+# The time of one try.
+
+
+class Hanging:
+    """Each try takes as long as told, and notes whether it was cut."""
+
+    def __init__(self, *takes):
+        self.takes = takes
+        self.times = []
+        self.cut = 0
+
+    async def __call__(self):
+        self.times.append(now())
+        try:
+            await asyncio.sleep(self.takes[min(len(self.times), len(self.takes)) - 1])
+        except asyncio.CancelledError:
+            self.cut += 1
+            raise
+        return "answer"
+
+
+@virtual
+async def test_a_try_that_hangs_is_cut_and_tried_again(through):
+    call = Hanging(100.0, 100.0, 0.5)
+    runner = bind(timeout=30.0, retry=Retry(attempts=3, backoff=1.0, try_timeout=2.0))
+    assert await through(runner, call) == "answer"
+    assert [time - call.times[0] for time in call.times] == pytest.approx([0.0, 3.0, 7.0])
+    assert (call.cut, runner.state()["keys"][""]["timeouts"]) == (2, 2)
+    assert (asyncio.current_task().cancelling(), remaining()) == (0, None)
+
+
+@virtual
+async def test_after_the_last_try_its_time_is_told(through):
+    runner = bind(timeout=30.0, retry=Retry(attempts=2, backoff=0.0, try_timeout=2.0))
+    with pytest.raises(DeadlineExceeded, match=r"prices: a try for eu took longer than 2 s") as caught:
+        await through(runner, call := Hanging(100.0), key="eu")
+    assert (len(call.times), caught.value.context["phase"], caught.value.retryable) == (2, "try", True)
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert asyncio.current_task().cancelling() == 0
+
+
+@virtual
+async def test_the_whole_call_ends_by_its_deadline_however_long_a_try_may_take(through):
+    began = now()
+    runner = bind(timeout=5.0, retry=Retry(attempts=9, backoff=0.0, try_timeout=2.0))
+    with pytest.raises(DeadlineExceeded, match="the time of the call was over"):
+        await through(runner, call := Hanging(100.0))
+    assert (now() - began, len(call.times)) == (pytest.approx(5.0, abs=0.001), 3)
+
+
+@virtual
+async def test_a_try_sees_its_own_deadline(through):
+    async def call():
+        return remaining()
+
+    assert await through(bind(timeout=5.0, retry=Retry(try_timeout=2.0)), call) == 2.0
+    assert await through(bind(timeout=1.0, retry=Retry(try_timeout=2.0)), call) == 1.0
+    assert await through(bind(retry=Retry(try_timeout=2.0)), call) == 2.0
+
+
+@virtual
+async def test_waiting_for_a_place_is_no_part_of_a_try(through):
+    runner = bind(retry=Retry(attempts=1, try_timeout=2.0), bulkhead=Bulkhead(limit=1))
+    calls = [through(runner, Hanging(1.5)) for _ in range(3)]
+    assert await asyncio.gather(*calls) == ["answer"] * 3
+
+
+@virtual
+async def test_a_cancellation_from_outside_is_not_taken_for_the_end_of_a_try(through):
+    for after in (1.0, 2.0):  # the second falls into the same moment
+        task = asyncio.ensure_future(through(bind(retry=Retry(try_timeout=2.0)), call := Hanging(100.0)))
+        await asyncio.sleep(after)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(call.times) == 1
+
+
+@virtual
+async def test_short_tries_that_hang_open_the_circuit(through):
+    runner = bind(timeout=30.0, retry=Retry(attempts=1, try_timeout=0.2), breaker=Breaker(min_calls=3))
+    for _ in range(3):
+        with pytest.raises(DeadlineExceeded):
+            await through(runner, Hanging(100.0))
+    with pytest.raises(CircuitOpen):
+        await through(runner, Hanging(0.0))
+
+
+@virtual
+async def test_who_asks_for_no_retry_of_it_gets_none(through):
+    runner = bind(retry=Retry(try_timeout=2.0, retry_if=lambda error: isinstance(error, ConnectError)))
+    with pytest.raises(DeadlineExceeded):
+        await through(runner, call := Hanging(100.0))
+    assert len(call.times) == 1
+
+
+@settings(deadline=None)
+@given(
+    timeout=st.none() | st.integers(1, 40),
+    try_timeout=st.integers(1, 10),
+    attempts=st.integers(1, 6),
+    takes=st.lists(st.integers(0, 12).map(lambda n: n + 0.5), min_size=6, max_size=6),
+    form=st.sampled_from([through_run, through_the_loop]),
+)
+@virtual
+async def test_tries_and_the_whole_take_the_time_that_a_model_foretells(timeout, try_timeout, attempts, takes, form):
+    runner = bind(timeout=timeout, retry=Retry(attempts=attempts, backoff=0.0, try_timeout=try_timeout, budget=None))
+    whole = float("inf") if timeout is None else timeout
+    at, expected = 0.0, "try"
+    for spent in takes[:attempts]:
+        if at + min(spent, try_timeout) >= whole:
+            at, expected = whole, "whole"
+            break
+        at += min(spent, try_timeout)
+        if spent < try_timeout:
+            expected = "answer"
+            break
+        if at >= whole:
+            break
+    began = now()
+    try:
+        got = await form(runner, Hanging(*takes))
+    except DeadlineExceeded as error:
+        got = error.context.get("phase", "whole")
+    assert now() - began == pytest.approx(at, abs=0.001)
+    assert got == expected
+    assert (asyncio.current_task().cancelling(), remaining()) == (0, None)
+
+
 # Breaker, bulkhead and rate under the policy.
 
 

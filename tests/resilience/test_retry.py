@@ -87,7 +87,15 @@ def test_what_is_left_is_shown():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"attempts": 0}, {"backoff": -1.0}, {"max_wait": float("nan")}, {"reserve": -1}, {"budget": -0.1}]
+    "wrong",
+    [
+        {"attempts": 0},
+        {"backoff": -1.0},
+        {"max_wait": float("nan")},
+        {"reserve": -1},
+        {"budget": -0.1},
+        {"try_timeout": 0},
+    ],
 )
 def test_senseless_settings_are_refused_by_name(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):

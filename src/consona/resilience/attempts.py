@@ -72,6 +72,8 @@ class Attempt:
         self._attempts = attempts
         self._round = 0
         self._began = 0.0
+        self._own: Deadline | None = None
+        """The deadline of this try alone."""
 
     async def __aenter__(self) -> Self:
         attempts = self._attempts
@@ -87,12 +89,23 @@ class Attempt:
             self._end(error)
             raise
         self._began = attempts._clock()
+        self._own = attempts._lane.try_deadline()
+        if self._own is not None:
+            task = asyncio.current_task()
+            assert task is not None, "async code runs in a task"
+            watch_of(asyncio.get_running_loop(), attempts._clock).enter(self._own, task)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> bool:
         attempts, lane = self._attempts, self._attempts._lane
+        late = None
+        if self._own is not None:
+            if self._own.finish(error):
+                late = lane.try_exceeded()
+                late.__cause__, error = error, late
+            self._own.leave()
         if error is None:
             lane.succeeded(self._round)
         elif isinstance(error, Exception):
@@ -101,6 +114,8 @@ class Attempt:
         else:
             lane.interrupted(self._round, self._began, attempts._deadline)
         self._end(error)
+        if late is not None and attempts._next_in is None:
+            raise late
         return attempts._next_in is not None
 
     def _end(self, error: BaseException | None) -> None:

@@ -127,7 +127,7 @@ class Watch:
         now = self._clock() + _TOLERANCE_S
         while self._heap and (self._heap[0][0] <= now or self._heap[0][2]._task is None):
             deadline = heapq.heappop(self._heap)[2]
-            if deadline._task is not None:
+            if deadline._task is not None and not deadline.cut:  # one that was entered again may be here twice
                 deadline.cut = True
                 deadline._task.cancel()
         self._armed, self._timer = math.inf, None

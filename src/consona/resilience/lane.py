@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from consona.errors import DeadlineExceeded
 from consona.resilience.breaker import Breaker, Circuit, CircuitState, circuit_open
 from consona.resilience.bulkhead import Bulkhead, Compartment
-from consona.resilience.deadline import Deadline
+from consona.resilience.deadline import Deadline, remaining
 from consona.resilience.rate import BoundRateLimit
 from consona.resilience.retry import Retry, RetryBudget, is_retryable
 
@@ -59,6 +59,7 @@ class Lane:
         "name",
         "retry",
         "timeouts",
+        "try_s",
     )
 
     def __init__(
@@ -83,7 +84,8 @@ class Lane:
         self._acquire_now = _always if rate is None else rate.acquire_now if rate.shared else rate.turns.take_now
         self._clock = clock
         self._rng = rng
-        self._fair_s = 0.9 * min(_FAIR_TIME_S, settings.timeout or _FAIR_TIME_S)
+        self.try_s = retry.try_timeout if retry else None
+        self._fair_s = 0.9 * min(_FAIR_TIME_S, settings.timeout or _FAIR_TIME_S, self.try_s or _FAIR_TIME_S)
 
     @property
     def busy(self) -> bool:
@@ -127,6 +129,23 @@ class Lane:
             if compartment is not None:
                 compartment.leave()
             raise
+
+    def try_deadline(self) -> Deadline | None:
+        """The deadline of a try that begins now; None where it has none of its own, or the whole call ends before."""
+        if self.try_s is None or ((left := remaining()) is not None and left <= self.try_s):
+            return None
+        return Deadline(self._clock() + self.try_s, self._clock)
+
+    def try_exceeded(self) -> DeadlineExceeded:
+        """The error of a try that was interrupted at its deadline."""
+        self.timeouts += 1
+        of = f" for {self.key}" if self.key else ""
+        return DeadlineExceeded(
+            f"{self.name}: a try{of} took longer than {self.try_s:g} s.",
+            retryable=True,
+            phase="try",
+            seconds=self.try_s,
+        )
 
     def succeeded(self, round_: int) -> None:
         if self.circuit is not None:

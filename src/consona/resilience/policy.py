@@ -9,8 +9,8 @@ What happens, in this order:
 1. `timeout` begins: one deadline over everything below, shortened by the deadline that the caller has.
 2. Is the circuit open? Then `CircuitOpen`, at once.
 3. A place in the `bulkhead` is waited for, then a turn of the `rate`, both within the deadline.
-4. The `breaker` is asked once more, and the call is made. Its outcome is noted in the breaker, and the
-   place is given back.
+4. The `breaker` is asked once more, and the call is made, in `Retry(try_timeout=…)` seconds where that is set. Its
+   outcome is noted in the breaker, and the place is given back.
 5. If the call failed with an error that is worth a retry, `retry` waits and goes on at 2, while tries,
    budget and deadline allow; else the error is raised as it is.
 
@@ -192,7 +192,7 @@ class Runner:
                         round_ = await lane.enter()
                     began = self._clock()
                 try:
-                    result = await call()
+                    result = await (call() if lane.try_s is None else self._one_try(call, lane))
                 except Exception as error:
                     number += 1
                     lane.raised(round_, error, began)
@@ -215,6 +215,22 @@ class Runner:
         finally:
             if deadline is not None:
                 deadline.leave()
+
+    async def _one_try(self, call: Callable[[], Awaitable[T]], lane: Lane) -> T:
+        deadline = lane.try_deadline()
+        if deadline is None:
+            return await call()
+        task = asyncio.current_task()
+        assert task is not None, "async code runs in a task"
+        watch_of(asyncio.get_running_loop(), self._clock).enter(deadline, task)
+        try:
+            return await call()
+        except asyncio.CancelledError as error:
+            if deadline.finish(error):
+                raise lane.try_exceeded() from error
+            raise
+        finally:
+            deadline.leave()
 
     def _deadline(self, key: str, timeout: float | None) -> Deadline | None:
         """The deadline of a call that begins now."""
@@ -240,6 +256,20 @@ class Runner:
             clock=self._clock,
             retry_if=retry_if,
         )
+
+    def wait_before(
+        self,
+        attempt: int,
+        error: Exception,
+        *,
+        key: str = "",
+        retry_if: Callable[[BaseException], bool] | None = None,
+    ) -> float | None:
+        """The seconds to wait before try number `attempt` of work that is repeated in another way than by `run`.
+
+        The retry budget is asked, and charged. None if there is to be no further try.
+        """
+        return self._lanes.get(key).wait_before(attempt, error, deadlines._current.get(), retry_if)
 
     def _new_lane(self, key: str) -> Lane:
         return Lane(self.name, key, self.policy, rate=self._rate, clock=self._clock, rng=self._rng)

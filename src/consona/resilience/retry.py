@@ -34,9 +34,12 @@ class Retry:
         reserve: Retries that are free before the share counts, so that a program with few calls can
             retry too. Once used, they come back within a minute.
         retry_if: Which errors are worth a retry; by default those with `error.retryable`.
+        try_timeout: Seconds for one try. One that hangs longer is interrupted, and fails with a `DeadlineExceeded`
+            that is worth a retry; the wait for a place or a turn does not count. None leaves a try all the time
+            that the call has.
 
     Raises:
-        ConfigurationError: `attempts` is below 1, or a time is negative.
+        ConfigurationError: `attempts` is below 1, or a time is negative (`try_timeout` also when it is 0).
 
     Example:
         >>> Retry(attempts=4, backoff=0.5).ceiling(3)
@@ -52,6 +55,7 @@ class Retry:
     budget: float | None = 0.2
     reserve: int = 10
     retry_if: Callable[[BaseException], bool] | None = None
+    try_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -59,6 +63,8 @@ class Retry:
         for name in ("backoff", "max_wait", "reserve"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"Retry({name}={getattr(self, name)}): it cannot be negative.")
+        if self.try_timeout is not None and not self.try_timeout > 0:
+            raise ConfigurationError(f"Retry(try_timeout={self.try_timeout}): seconds above 0, or None for no limit.")
         if self.budget is not None and not self.budget >= 0:
             raise ConfigurationError(f"Retry(budget={self.budget}): a share of the calls, such as 0.2, or None.")
 

@@ -190,6 +190,15 @@ async def test_a_body_that_does_not_come_whole_is_told(data, error):
         assert transport.gate.busy == 0
 
 
+async def test_what_came_before_the_line_broke_is_given_out():
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
+    async with wire.Wire(wire.raw_then_close(data)) as server, Opened() as transport:
+        answer = await transport.send(Request("GET", server.url))
+        assert await answer.chunk() == b"half"
+        with pytest.raises(ConnectionLost):
+            await answer.chunk()
+
+
 async def test_a_body_without_a_length_ends_with_the_connection():
     data = b"HTTP/1.0 200 OK\r\n\r\nall of it"
     async with wire.Wire(wire.raw_then_close(data)) as server, Opened() as transport:

@@ -264,6 +264,30 @@ async def test_the_whole_call_ends_by_its_deadline():
         assert api.history[-1].error == "deadline_exceeded"
 
 
+HASTY = Policy(timeout=wire.BOUND_S, retry=Retry(attempts=3, backoff=0.0, try_timeout=0.1))
+
+
+@pytest.mark.parametrize("hang", [wire.silence, wire.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")])
+async def test_a_try_that_hangs_is_given_up_and_the_request_sent_again(hang):
+    async with wire.Wire(hang, wire.answer(200, b"1")) as server, APIClient(server.url, policy=HASTY) as api:
+        reply = await api.get("/")
+        assert (reply.json(), reply.attempts) == (1, 2)
+        assert api._transport.gate.busy == 0
+    assert float(server.seen[0].headers["x-deadline-remaining"]) <= 0.1  # it is told how long it has
+
+
+async def test_a_post_that_hangs_is_given_up_and_not_sent_again():
+    async with wire.Wire(wire.silence) as server, APIClient(server.url, policy=HASTY) as api:
+        with pytest.raises(DeadlineExceeded, match=r"took longer than 0\.1 s") as caught:
+            await api.post("/", json={})
+        assert not caught.value.retryable
+        assert len(server.seen) == 1
+        with pytest.raises(DeadlineExceeded) as caught:
+            await api.post("/", json={}, idempotent=True)
+    assert caught.value.retryable
+    assert len(server.seen) == 4
+
+
 async def test_redirects_share_the_one_deadline_of_the_call():
     async def slowly(seen, reader, writer):
         await asyncio.sleep(0.1)

@@ -7,6 +7,7 @@ import pytest
 
 import wire
 from consona.errors import APIError, DeadlineExceeded
+from consona.resilience.deadline import remaining
 from consona.rest.client.api_client import APIClient, ClientSettings
 from consona.rest.client.errors import AnswerTooLarge, BadAnswer, ConnectionLost
 from consona.rest.transport import Timeouts
@@ -125,6 +126,49 @@ async def test_the_time_of_the_call_ends_with_the_head_and_the_read_time_goes_on
         with pytest.raises(DeadlineExceeded):
             await read()
         assert got == [b"x"] * 4
+
+
+async def drip(seen, reader, writer):
+    """A body without end, a little at a time, so that the read time is never over."""
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def test_a_total_time_ends_a_stream_that_never_stops_dripping():
+    async with wire.Wire(drip, wire.answer()) as server, APIClient(server.url) as api:
+        got = []
+        with pytest.raises(DeadlineExceeded, match=r"Not done within 0\.2 s"):  # noqa: PT012 the block is what is cut
+            async with api.stream("GET", "/", total=0.2) as answer:
+                async for chunk in answer.chunks():
+                    got.append(chunk)
+        assert got
+        assert asyncio.current_task().cancelling() == 0
+        assert remaining() is None
+        assert api._transport.gate.busy == 0
+        [entry] = api.history
+        assert (entry.outcome, entry.attributes["bytes"]) == ("failed", len(got))
+        assert (await api.get("/")).status == 200
+
+
+async def test_the_total_time_of_a_stream_holds_for_what_its_block_does_and_for_the_head():
+    async with wire.Wire(wire.answer(200, b"x" * 100), wire.silence) as server, APIClient(server.url) as api:
+        with pytest.raises(DeadlineExceeded):  # noqa: PT012 the block is what is cut
+            async with api.stream("GET", "/", total=0.1):
+                assert remaining() <= 0.1
+                await asyncio.sleep(wire.BOUND_S)
+        with pytest.raises(DeadlineExceeded):
+            async with api.stream("GET", "/", total=0.1):
+                raise AssertionError("not reached")
+
+
+async def test_a_stream_that_is_read_in_time_knows_nothing_of_its_total():
+    async with wire.Wire(chunked(b"a", b"b")) as server, APIClient(server.url) as api:
+        async with api.stream("GET", "/", total=wire.BOUND_S) as answer:
+            assert b"".join([chunk async for chunk in answer.chunks()]) == b"ab"
+        assert remaining() is None
 
 
 async def test_a_stream_is_decompressed_in_bounded_pieces():

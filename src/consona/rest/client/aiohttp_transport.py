@@ -240,6 +240,8 @@ class _AiohttpAnswer:
         if content.at_eof() and content.exception() is None:
             self._leave()
             return b""
+        if content._buffer and content.exception() is not None:
+            return content._read_nowait(-1)  # what came before the line broke; aiohttp would raise first
         try:
             data = await content.readany()
         except (aiohttp.ClientError, OSError) as error:

@@ -17,29 +17,32 @@ import importlib.metadata
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, Unpack, get_args, overload
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final, TypeVar, Unpack, overload
 
 from consona.address import adapter_for
 from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
+from consona.resilience.deadline import Within, within
 from consona.resilience.policy import Policy, Runner
 from consona.resilience.retry import Retry
 from consona.rest.caching.transport import CachingTransport, HTTPCache
 from consona.rest.client.authentication import Authentication, Pairs
 from consona.rest.client.body import Payload, no_payload, payload_of
 from consona.rest.client.call import REPEAT, Call, merged
+from consona.rest.client.client_settings import ClientSettings
 from consona.rest.client.connection_settings import ConnectionSettings
 from consona.rest.client.content_decoding import ACCEPT_ENCODING
 from consona.rest.client.cookies import CookieJar
-from consona.rest.client.history import HistoryDetail, describe
+from consona.rest.client.download import Downloaded, download
+from consona.rest.client.history import describe
 from consona.rest.client.pages import LinkPages, PageStyle, walk
 from consona.rest.client.response import Response, ResponseStream
 from consona.rest.client.safe_retry import IDEMPOTENT
 from consona.rest.client.url import Base, with_params
 from consona.rest.client.verbs import CallOptions, Verbs
-from consona.rest.transport import Request, Timeouts, Transport
+from consona.rest.transport import Request, Transport
 
 __all__ = ["DEFAULT_POLICY", "REPEAT", "APIClient", "CallOptions", "ClientSettings"]
 
@@ -51,37 +54,6 @@ DEFAULT_POLICY: Final = Policy(timeout=30.0, retry=Retry(attempts=3))
 StatusHandler = Callable[[Response], Any]
 RequestHook = Callable[[Request], Awaitable[None] | None]
 ResponseHook = Callable[[Response], Awaitable[None] | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSettings:
-    """What is seldom changed.
-
-    Raises:
-        ConfigurationError: A number is out of range.
-    """
-
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    max_answer_bytes: int = 32 * 1024 * 1024
-    """How long an answer may be, after decompression. `stream` has no such limit."""
-    max_redirects: int = 10
-    """How many redirects are followed; 0 gives the redirect itself as the answer."""
-    cookies: bool = True
-    """Whether cookies of the base's origin are kept and sent back to it."""
-    idempotent: bool = False
-    """Whether POST and PATCH may be repeated throughout: the server takes the same `Idempotency-Key` for one."""
-    raise_for_status: bool = True
-    """Whether a status of 400 and above is an error."""
-    history: HistoryDetail = "sizes"
-    """What the history (and a trace) keeps of each call beside names and sizes: `headers` too, or also JSON `bodies`.
-
-    What bears the name of a secret is masked; other values of your users are then kept in memory, and in `ops.db`."""
-
-    def __post_init__(self) -> None:
-        if self.max_answer_bytes < 1 or self.max_redirects < 0:
-            raise ConfigurationError("ClientSettings: max_answer_bytes is at least 1, and max_redirects at least 0.")
-        if self.history not in get_args(HistoryDetail):
-            raise ConfigurationError(f"ClientSettings(history={self.history!r}): sizes, headers or bodies.")
 
 
 class APIClient(Part, Verbs):
@@ -206,28 +178,70 @@ class APIClient(Part, Verbs):
             return response if into is None else response.json(into=into)
 
     @asynccontextmanager
-    async def stream(self, method: str, path: str, **options: Unpack[CallOptions]) -> AsyncIterator[ResponseStream]:
+    async def stream(
+        self, method: str, path: str, *, total: float | None = None, **options: Unpack[CallOptions]
+    ) -> AsyncIterator[ResponseStream]:
         """Send a request and read its answer piece by piece, no faster than it is used.
 
-            async with api.stream("GET", "/export.csv") as answer:
+            async with api.stream("GET", "/export.csv", total=60) as answer:
                 async for line in answer.lines(): ...
 
         The timeout counts until the head of the answer; after that, `Timeouts.read` bounds each piece. Errors by
         status are as in `request`; a handler may repeat or raise, and its answer is not used.
+
+        Args:
+            method: `GET`, `POST`, …
+            path: As in `request`.
+            total: Seconds for everything, the block included: then it is interrupted, and raises `DeadlineExceeded`.
+            options: See `CallOptions`.
         """
         self._require_started()
         call = self._prepare(method, path, options, streaming=True)
         with self.observer.operation(method, options.get("name") or call.place.target) as op:
-            head, _ = await call.perform(op, raising=True)
-            if call.opened is None:  # a redirect that is not followed: its body came with it
-                raise ConfigurationError("A redirect cannot be streamed.", hint="Allow `max_redirects`.")
-            answer, decoder = call.opened
-            stream = ResponseStream(head, answer, decoder)
-            try:
-                yield stream
-            finally:
-                op.set(bytes=stream.bytes_read)
-                await answer.close()
+            async with _at_most(total):
+                head, _ = await call.perform(op, raising=True)
+                if call.opened is None:  # a redirect that is not followed: its body came with it
+                    raise ConfigurationError("A redirect cannot be streamed.", hint="Allow `max_redirects`.")
+                answer, decoder = call.opened
+                stream = ResponseStream(head, answer, decoder)
+                try:
+                    yield stream
+                finally:
+                    op.set(bytes=stream.bytes_read)
+                    await answer.close()
+
+    async def download(
+        self,
+        path: str,
+        *,
+        to: str | Path,
+        resume: bool = False,
+        total: float | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Downloaded:
+        """Fetch a file of any size. It appears under its name when it is whole, and not before.
+
+        What comes is written beside it, in a thread. When the connection breaks, the download goes on where it
+        stopped, as often as the policy's `retry` allows without anything new in between; it begins anew where the
+        server cannot tell that its file is still the same.
+
+        Args:
+            path: A path below the base, or an absolute URL.
+            to: The file. One that is there is replaced.
+            resume: Whether a download that failed leaves its part (`NAME.part`), and the next one goes on with it.
+            total: Seconds for all of it; by default there is no limit beside `Timeouts.read`.
+            options: See `CallOptions`; `progress` gets what is in the file, and `timeout` counts until the head of
+                each answer.
+
+        Raises:
+            FileNotWritten: The disk is full, or the file may not be written. No half file is left.
+            ConnectionLost, DeadlineExceeded: The line broke too often, or was silent for too long.
+            BadAnswer: What came is not as long as the server had said.
+            APIError: As in `request`.
+        """
+        progress = options.pop("progress", None)
+        async with _at_most(total):
+            return await download(self, path, to, resume=resume, progress=progress, options=options)
 
     @overload
     def pages(
@@ -374,8 +388,9 @@ class APIClient(Part, Verbs):
             )
         payload = no_payload
         json, data, content = options.get("json"), options.get("data"), options.get("content")
-        if json is not None or data is not None or content is not None:
-            payload = payload_of(json, data, content)
+        files = options.get("files")
+        if json is not None or data is not None or content is not None or files is not None:
+            payload = payload_of(json, data, content, files)
         given = options.get("headers")
         headers = self._own_headers if place.own else self._foreign_headers
         if given:
@@ -389,7 +404,7 @@ class APIClient(Part, Verbs):
             safe = True
             if not (given and "idempotency-key" in (name.lower() for name in given)):
                 headers = [*headers, ("Idempotency-Key", str(uuid.uuid4()))]
-        return Call(
+        call = Call(
             self,
             method,
             place,
@@ -400,6 +415,8 @@ class APIClient(Part, Verbs):
             timeout=self._runner.policy.timeout if timeout is None else None if timeout == math.inf else timeout,
             streaming=streaming,
         )
+        call.progress = options.get("progress")
+        return call
 
     async def _fetch(self, method: str, url: str, headers: Pairs, body: bytes) -> Response:
         """What credentials are fetched with: under the policy, never redirected, and without credentials of ours."""
@@ -422,6 +439,10 @@ class APIClient(Part, Verbs):
                 op.fail(f"api.{response.status}")
                 raise call.error_for(response)
             return response
+
+
+def _at_most(seconds: float | None) -> Within | nullcontext[None]:
+    return nullcontext() if seconds is None else within(seconds)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What a request carries: JSON, a form, bytes, text, or a stream.
+"""What a request carries: JSON, a form (with files: `multipart.py`), bytes, text, or a stream.
 
 A stream that is handed in as a function (`content=lambda: read_file(path)`) can be sent again when the
 policy retries; one that is handed in as an iterator can not, and is only retried before its first byte.
@@ -6,12 +6,13 @@ policy retries; one that is handed in as an iterator can not, and is only retrie
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from consona.errors import ConfigurationError
+from consona.rest.client.multipart import Files, Multipart
 from consona.rest.client.url import Params, encode_params
 from consona.rest.transport import Body
 
@@ -28,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 class Payload:
     """A body, and what is known of it."""
 
-    __slots__ = ("_make", "body", "content_type", "repeatable")
+    __slots__ = ("_make", "begun", "body", "content_type", "measure", "repeatable")
 
     def __init__(
         self,
@@ -37,29 +38,44 @@ class Payload:
         *,
         make: Callable[[], AsyncIterable[bytes]] | None = None,
         repeatable: bool = True,
+        measure: Callable[[], Awaitable[int | None]] | None = None,
     ) -> None:
         self.body = body
         self.content_type = content_type
         self._make = make
         self.repeatable = repeatable
         """Whether it can be sent a second time."""
+        self.begun = False
+        """Whether something of a body that is not repeatable was taken already."""
+        self.measure = measure
+        """Looks how long it is, before each try; None where that is known (bytes), or its end will tell."""
 
     def next(self) -> Body:
         """The body for one try."""
-        return self.body if self._make is None else aiter(self._make())
+        if self._make is None:
+            return self.body
+        return aiter(self._make()) if self.repeatable else self._noted(self._make())
+
+    async def _noted(self, body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        self.begun = True
+        async for piece in body:
+            yield piece
 
 
 no_payload: Final = Payload(None)
 
 
-def payload_of(json: Any, data: Params | None, content: Content | None) -> Payload:
+def payload_of(json: Any, data: Params | None, content: Content | None, files: Files | None = None) -> Payload:
     """The body that a call asks for.
 
     Raises:
         ConfigurationError: More than one was given, or one that cannot be sent.
     """
-    if (json is not None) + (data is not None) + (content is not None) > 1:
-        raise ConfigurationError("A request has one body: give `json=`, `data=` or `content=`, and not two of them.")
+    form = data is not None or files is not None
+    if (json is not None) + form + (content is not None) > 1:
+        raise ConfigurationError(
+            "A request has one body: give `json=`, `content=`, or a form (`data=`, `files=`), and not two of them."
+        )
     if json is not None:
         try:
             return Payload(_encode(json), JSON)
@@ -68,18 +84,28 @@ def payload_of(json: Any, data: Params | None, content: Content | None) -> Paylo
                 f"`json=` got a {type(json).__name__} that cannot be written as JSON: {type(error).__name__}.",
                 hint="Use a msgspec.Struct, a dataclass, or plain dicts, lists, text, numbers, dates and UUIDs.",
             ) from error
+    if data is not None and not isinstance(data, Mapping | list | tuple):
+        raise ConfigurationError(
+            f"`data=` is a form: a dict or pairs, not {type(data).__name__}.", hint="Bytes and text: `content=`."
+        )
+    if files is not None:
+        several = Multipart(data or (), files)
+        return Payload(
+            None,
+            several.content_type,
+            make=several.pieces,
+            measure=several.measure,
+            repeatable=several.repeatable,
+        )
     if data is not None:
-        if not isinstance(data, Mapping | list | tuple):
-            raise ConfigurationError(
-                f"`data=` is a form: a dict or pairs, not {type(data).__name__}.", hint="Bytes and text: `content=`."
-            )
         return Payload(encode_params(data).replace("%20", "+").encode("ascii"), FORM)
     if isinstance(content, bytes | bytearray | memoryview):
         return Payload(bytes(content), "application/octet-stream")
     if isinstance(content, str):
         return Payload(content.encode(), "text/plain; charset=utf-8")
     if isinstance(content, AsyncIterable):
-        return Payload(aiter(content), "application/octet-stream", repeatable=False)
+        once = aiter(content)
+        return Payload(None, "application/octet-stream", make=lambda: once, repeatable=False)
     if callable(content):
         return Payload(None, "application/octet-stream", make=content)
     raise ConfigurationError(

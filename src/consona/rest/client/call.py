@@ -8,7 +8,15 @@ import random
 from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from consona.errors import APIError, BulkheadFull, CircuitOpen, ConsonaError, RateLimited
+from consona.errors import (
+    APIError,
+    BulkheadFull,
+    CircuitOpen,
+    ConnectError,
+    ConsonaError,
+    DeadlineExceeded,
+    RateLimited,
+)
 from consona.resilience import deadline as deadlines
 from consona.rest.caching.answers import CacheAnswer, is_kept
 from consona.rest.client.authentication import Authentication, Pairs
@@ -16,6 +24,7 @@ from consona.rest.client.body import Payload, no_payload
 from consona.rest.client.content_decoding import Decoder, decoder_for
 from consona.rest.client.errors import BadAnswer, ConnectionLost, TooManyRedirects
 from consona.rest.client.history import describe
+from consona.rest.client.progress import Progress, WatchedAnswer, watched_body
 from consona.rest.client.response import Response, api_error, read_whole
 from consona.rest.client.safe_retry import IDEMPOTENT, RETRY_STATUSES, if_safe, if_unsent
 from consona.rest.client.url import Place
@@ -66,6 +75,7 @@ class Call:
         "opened",
         "payload",
         "place",
+        "progress",
         "safe",
         "streaming",
         "timeout",
@@ -97,6 +107,7 @@ class Call:
         """Seconds for all of it, redirects and repeats included."""
         self.max_redirects = client.settings.max_redirects
         self.streaming = streaming
+        self.progress: Progress | None = None
         self.attempts = 0
         self.began = client._runner._clock()
         self.error: APIError | None = None
@@ -120,7 +131,7 @@ class Call:
                     raise
                 response = error.response
             except ConsonaError as error:
-                if not whole_is_safe and (hops or isinstance(error, ConnectionLost)):
+                if not whole_is_safe and (hops or isinstance(error, ConnectionLost | DeadlineExceeded)):
                     error.retryable = False
                 raise
             if response.status not in REDIRECTS or not limit or "location" not in response.headers:
@@ -203,14 +214,41 @@ class Call:
 
     async def attempt(self) -> Response:
         """One try."""
-        client = self.client
+        client, payload = self.client, self.payload
         self.attempts += 1
         request = Request(
-            self.method, self.url, self._headers_of_the_moment(), self.payload.next(), client.settings.timeouts
+            self.method, self.url, self._headers_of_the_moment(), payload.next(), client.settings.timeouts
         )
+        if payload.measure is not None or self.progress is not None:
+            await self._measure(request)
         for hook in client._request_hooks:
             await awaited(hook(request))
-        return await self._received(await client._transport.send(request))
+        try:
+            answer = await client._transport.send(request)
+        except ConnectError as error:
+            if payload.begun:  # refused unread by the server; what was taken of the stream is gone all the same
+                error.retryable = False
+            raise
+        return await self._received(answer)
+
+    async def _measure(self, request: Request) -> None:
+        """Say how long the body is, where that is known, and let somebody look on while it goes up."""
+        body = request.body
+        if body is None:
+            return
+        measure = self.payload.measure
+        length = len(body) if isinstance(body, bytes) else None if measure is None else await measure()
+        headers = [*request.headers]
+        for name, value in headers:
+            if name.lower() == "content-length":
+                length = int(value) if value.isdecimal() else length
+                break
+        else:
+            if length is not None:
+                headers.append(("Content-Length", str(length)))
+        request.headers = headers
+        if self.progress is not None and not self.streaming:
+            request.body = watched_body(body, length, self.progress)
 
     async def _received(self, answer: Answer) -> Response:
         """The answer, read (unless it is streamed). Raises the error of a server in trouble."""
@@ -219,10 +257,13 @@ class Call:
             status = answer.status
             raw = answer.headers
             decoder = self._read_head(answer)
+            body = answer
+            if self.progress is not None and status < 300 and (self.streaming or self.payload is no_payload):
+                body = WatchedAnswer(answer, self.progress)
             if self.streaming and status < 400 and status not in REDIRECTS:
-                self.opened, content = (answer, decoder), b""
+                self.opened, content = (body, decoder), b""
             else:
-                content = await read_whole(answer, decoder, client.settings.max_answer_bytes)
+                content = await read_whole(body, decoder, client.settings.max_answer_bytes)
             response = Response(
                 status,
                 raw,

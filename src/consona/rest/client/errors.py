@@ -4,13 +4,14 @@ ConsonaError
 ├── ConnectError            (foundation) nothing was sent
 ├── DeadlineExceeded        (foundation) connecting apart: the time for an answer was over
 ├── BulkheadFull            (foundation) no connection came free in time; nothing was sent
-└── ExchangeError           something was sent, and no usable answer came
-    ├── ConnectionLost      the connection broke before the answer was whole
-    ├── BadAnswer           what came is not HTTP, or not what its headers say it is
-    ├── AnswerTooLarge      the answer is longer than the client accepts
-    └── TooManyRedirects    the server sends the client in circles
+├── ExchangeError           something was sent, and no usable answer came
+│   ├── ConnectionLost      the connection broke before the answer was whole
+│   ├── BadAnswer           what came is not HTTP, or not what its headers say it is
+│   ├── AnswerTooLarge      the answer is longer than the client accepts
+│   └── TooManyRedirects    the server sends the client in circles
 
-    ValidationError
+├── FileNotWritten          what was downloaded could not be kept
+└── ValidationError         (foundation)
     └── InvalidAnswer           the answer is JSON, and does not fit the type that was asked for
 
 Whether a `ConnectionLost` is `retryable` depends on the request: see `safe_retry.py`.
@@ -20,7 +21,15 @@ from __future__ import annotations
 
 from consona.errors import ConsonaError, ValidationError
 
-__all__ = ["AnswerTooLarge", "BadAnswer", "ConnectionLost", "ExchangeError", "InvalidAnswer", "TooManyRedirects"]
+__all__ = [
+    "AnswerTooLarge",
+    "BadAnswer",
+    "ConnectionLost",
+    "ExchangeError",
+    "FileNotWritten",
+    "InvalidAnswer",
+    "TooManyRedirects",
+]
 
 
 class ExchangeError(ConsonaError):
@@ -57,6 +66,14 @@ class TooManyRedirects(ExchangeError):
 
     code = "exchange.too_many_redirects"
     hint = "The server sends the client in circles, or ask for the final address at once."
+
+
+class FileNotWritten(ConsonaError):
+    """What was downloaded could not be written to its file: the disk is full, or it may not be written there."""
+
+    code = "download.not_written"
+    status = 507
+    hint = "Check that the folder is there, and who may write in it."
 
 
 class InvalidAnswer(ValidationError):

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from consona.errors import ConfigurationError
 
-__all__ = ["Base", "Params", "Place", "encode_params"]
+__all__ = ["Base", "Params", "Place", "encode_params", "flat"]
 
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
@@ -146,17 +146,20 @@ def encode_params(params: Params) -> str:
         >>> encode_params({"tag": ["a", "b c"], "draft": False, "page": None})
         'tag=a&tag=b%20c&draft=false'
     """
-    pairs: list[str] = []
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in flat(params)])
+
+
+def flat(params: Params) -> Iterator[tuple[str, str]]:
+    """Each parameter as a name and a text: lists repeat their name, None is left out, truth is `true` or `false`."""
     for name, value in params.items() if isinstance(params, Mapping) else params:
-        if isinstance(value, str | int) and value is not True and value is not False:  # by far the most
-            pairs.append(f"{_quoted(name)}={_quoted(str(value))}")
+        if type(value) is str or type(value) is int:  # by far the most
+            yield name, str(value)
             continue
         for item in value if isinstance(value, list | tuple | set | frozenset) else (value,):
             if item is True or item is False:
-                pairs.append(f"{_quoted(name)}={'true' if item else 'false'}")
+                yield name, "true" if item else "false"
             elif item is not None:
-                pairs.append(f"{_quoted(name)}={_quoted(str(item))}")
-    return "&".join(pairs)
+                yield name, str(item)
 
 
 @functools.lru_cache(maxsize=1024)

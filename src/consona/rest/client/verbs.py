@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from consona.rest.client.body import Content
+from consona.rest.client.multipart import Files
+from consona.rest.client.progress import Progress
 from consona.rest.client.response import Response
 from consona.rest.client.url import Params
 
@@ -34,8 +36,13 @@ class CallOptions(TypedDict, total=False):
     """A body to send as JSON: a Struct, a dataclass, or plain data."""
     data: Params | None
     """A form to send."""
+    files: Files | None
+    """Files to send in a form, with the fields of `data` beside them: `files={"photo": File("photo.jpg")}`."""
     content: Content | None
     """Bytes, text, an async iterable of bytes, or a function that begins one (which can be sent again)."""
+    progress: Progress | None
+    """Called with the bytes done and in all (None where nobody knows): of the body that goes up where the call has
+    one, else of the answer; `stream` and `download` tell of the answer. A try that is repeated counts from zero."""
 
 
 class Verbs(ABC):
