@@ -38,7 +38,7 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt $(VENV)/.installed-pip
 	@$(PIP) $(if $(filter run,$*),-e .,-e '.[all]' --group $*)
 	@touch $@
 
-tools: ## Install what the tests use beyond Python (Debian, as root): Chromium and axe-core.
+tools: ## Install what the tests use beyond Python (Debian, as root): Chromium, axe-core, PostgreSQL.
 	@scripts/tools
 
 setup: $(addprefix $(VENV)/.installed-,run test check docs bench) ## Make the environment with everything for working on Consona.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 import servers
@@ -25,6 +29,35 @@ def chromium() -> str:
 def axe() -> str:
     """The text of axe-core, the accessibility checker, to be run in a page."""
     return Path(servers.need("axe-core")).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def postgresql_database() -> Iterator[str]:
+    """The address of a PostgreSQL database that nobody else uses; its tables are the tests' own to remove."""
+    server = servers.need("PostgreSQL")
+    name = f"consona_test_{secrets.token_hex(6)}"
+
+    async def run(statement: str) -> None:
+        connection = await asyncpg.connect(server)
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(run(f"CREATE DATABASE {name}"))
+    yield urlsplit(server)._replace(path=f"/{name}").geturl()
+    asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def postgresql_url(postgresql_database: str) -> Iterator[str]:
+    """The same, empty at the beginning and cleared at the end of each test."""
+    yield postgresql_database
+
+    async def clear() -> None:
+        connection = await asyncpg.connect(postgresql_database)
+        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        await connection.close()
+
+    asyncio.run(clear())
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+import database_servers
+
 ROOT = Path(__file__).parent.parent
 MAC_CHROME = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 
@@ -30,6 +32,8 @@ class Server:
     """What is tested with it."""
     how: str
     """How to have it."""
+    there: Callable[[], object] | None = None
+    """Whether it could be found, where finding it would start it."""
 
 
 def _chromium() -> str | None:
@@ -53,6 +57,13 @@ SERVERS: dict[str, Server] = {
         find=_chromium,
         tests="the pages in a real browser",
         how="Debian: apt install chromium. Or name yours: CONSONA_CHROMIUM=/path/to/chrome.",
+    ),
+    "PostgreSQL": Server(
+        find=database_servers.postgresql,
+        there=database_servers.postgresql_there,
+        tests="everything on PostgreSQL",
+        how="Debian: apt install postgresql (its programs are enough). Or name yours, with a superuser:"
+        " CONSONA_POSTGRESQL=postgresql://user:password@host/database.",
     ),
     "axe-core": Server(
         find=_axe,
@@ -83,5 +94,5 @@ def missing() -> list[str]:
     return [
         f"{name} was not found, so these tests did not run: {server.tests}. {server.how}"
         for name, server in SERVERS.items()
-        if server.find() is None
+        if (server.there or server.find)() is None
     ]

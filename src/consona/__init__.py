@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         NotStarted,
         PermissionDenied,
         PipelineError,
+        PoolTimeout,
         QueryError,
         RateLimited,
         TransactionOpen,
@@ -96,6 +97,7 @@ __all__ = [
     "PermissionDenied",
     "PipelineError",
     "Policy",
+    "PoolTimeout",
     "QueryError",
     "RateLimit",
     "RateLimited",
@@ -117,7 +119,7 @@ _NAMES: Final[dict[str, str]] = {
         "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown ConfigurationError"
         " Conflict ConnectError ConsonaError ConstraintFailed DatabaseCorrupt DatabaseLocked DatabaseReadOnly"
         " DeadlineExceeded DeliveryError DiskFull FieldProblem MigrationError MissingExtra NotFound NotStarted"
-        " PermissionDenied PipelineError QueryError RateLimited TransactionOpen ValidationError"
+        " PermissionDenied PipelineError PoolTimeout QueryError RateLimited TransactionOpen ValidationError"
     ),
     "consona.part": "Health Part Status",
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",

@@ -23,6 +23,7 @@
     │   ├── DatabaseLocked          somebody else held it for too long; nothing was written
     │   ├── DatabaseReadOnly
     │   ├── DiskFull
+    │   ├── PoolTimeout             no connection was free in time; the message says who holds them
     │   └── TransactionOpen         a call that would wait for its own task's transaction
     ├── MigrationError
     ├── DeliveryError               a message was not delivered or not acknowledged
@@ -62,6 +63,7 @@ __all__ = [
     "NotStarted",
     "PermissionDenied",
     "PipelineError",
+    "PoolTimeout",
     "QueryError",
     "RateLimited",
     "TransactionOpen",
@@ -333,6 +335,15 @@ class DatabaseReadOnly(QueryError):
 
     code = "query.read_only"
     hint = "Check who may write the file and its folder, and whether the disk is mounted read-only."
+
+
+class PoolTimeout(QueryError):
+    """No connection to the database was free in time; nothing was sent. The message says who holds them."""
+
+    code = "query.pool_timeout"
+    status = 503
+    retryable = True
+    hint = "Look at who holds the connections: shorten that work, or raise `max_size` within what the server allows."
 
 
 class TransactionOpen(QueryError):

@@ -1,0 +1,266 @@
+"""PostgreSQL and MariaDB for tests: the one on loopback, or one of the test's own that may be stopped and killed.
+
+async with PostgreSQLServer() as server:          # a folder and a port of its own
+    ... server.url ...
+    await server.stop(); await server.start()     # the same data, the same port
+    server.kill()                                 # like a power cut of its processes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import ClassVar, Self
+
+import asyncpg
+
+__all__ = ["MariaDBServer", "PostgreSQLServer", "free_port", "listens", "postgresql", "postgresql_there"]
+
+START_S = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+        return True
+    return False
+
+
+def _user(*names: str) -> str | None:
+    """The account that runs a server which refuses to run as root; None where we are not root."""
+    if os.name == "nt" or os.getuid() != 0:
+        return None
+    import pwd
+
+    for name in (*names, "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    return None
+
+
+class DatabaseServer:
+    """A server process with a data folder and a port of its own."""
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="consona-server-"))
+        self.process: subprocess.Popen[bytes] | None = None
+        self.user: str | None = None
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.begin)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.end)
+
+    def begin(self) -> None:
+        if self.user is not None:
+            shutil.chown(self.folder, self.user)
+        self._make()
+        self._start()
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self._stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._start)
+
+    async def stop(self) -> None:
+        """End it, without waiting for its clients."""
+        await asyncio.to_thread(self._stop)
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    def _run(self, *command: str | Path) -> None:
+        done = subprocess.run(
+            [str(part) for part in command], user=self.user, cwd=self.folder, capture_output=True, check=False
+        )
+        assert done.returncode == 0, f"{command[0]}: {done.stdout.decode()}{done.stderr.decode()}"
+
+    def _start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(part) for part in self._command()],
+                user=self.user,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        for _ in range(int(START_S / 0.05)):
+            if self._answers():
+                return
+            assert self.process.poll() is None, f"{self.name} did not start: {self.log()}"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.05)
+        raise AssertionError(f"{self.name} did not answer within {START_S:g} s: {self.log()}")
+
+    def _stop(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(self.stop_signal)
+        self.process.wait(START_S)
+
+    def kill(self) -> None:
+        """End all its processes at once, as a crash of the machine would."""
+        assert self.process is not None
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, check=False)
+        self.process.kill()
+        for pid in found.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        self.process.wait(START_S)
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-2000:]
+
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+
+    def _make(self) -> None: ...
+
+    def _command(self) -> list[str | Path]: ...
+
+    def _answers(self) -> bool: ...
+
+
+class PostgreSQLServer(DatabaseServer):
+    name = "PostgreSQL"
+    stop_signal = signal.SIGINT  # "fast": open sessions are ended
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user = _user("postgres")
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    @staticmethod
+    def programs() -> Path | None:
+        """The folder of its programs: the newest version that is installed."""
+        found = shutil.which("initdb")
+        if found:
+            return Path(found).resolve().parent
+        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+        return folders[-1] if folders else None
+
+    def _make(self) -> None:
+        programs = self.programs()
+        assert programs is not None
+        options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"]
+        self._run(programs / "initdb", *options, "--no-sync", "-D", self.folder / "data")
+
+    def _command(self) -> list[str | Path]:
+        programs = self.programs()
+        assert programs is not None
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder}
+        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        return [programs / "postgres", "-D", self.folder / "data", *settings]
+
+    def _answers(self) -> bool:
+        programs = self.programs()
+        assert programs is not None
+        ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(ready, check=False).returncode == 0
+
+
+class MariaDBServer(DatabaseServer):
+    name = "MariaDB"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user = _user("mysql")
+        self.url = f"mysql://root@127.0.0.1:{self.port}/test"
+
+    @staticmethod
+    def program() -> str | None:
+        folders = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/libexec"])
+        return shutil.which("mariadbd", path=folders)
+
+    def _make(self) -> None:
+        program = shutil.which("mariadb-install-db")
+        assert program is not None
+        options = ["--no-defaults", "--auth-root-authentication-method=normal", "--skip-name-resolve"]
+        self._run(program, *options, f"--datadir={self.folder / 'data'}")
+
+    def _command(self) -> list[str | Path]:
+        program = self.program()
+        assert program is not None
+        return [
+            program,
+            "--no-defaults",
+            f"--datadir={self.folder / 'data'}",
+            f"--socket={self.folder / 'socket'}",
+            f"--pid-file={self.folder / 'pid'}",
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            "--skip-name-resolve",
+        ]
+
+    def _answers(self) -> bool:
+        return listens(self.port)
+
+
+_started: dict[type[DatabaseServer], DatabaseServer] = {}
+
+
+POSTGRESQL_HERE = "postgresql://postgres@127.0.0.1:5432/postgres"
+
+
+def postgresql() -> str | None:
+    """The address of a PostgreSQL whose superuser we are; None where there is none and none can be started.
+
+    `CONSONA_POSTGRESQL` names it; else the one on loopback, where it lets us in; else one that is started now.
+    """
+    return postgresql_there() and (_running(POSTGRESQL_HERE, "CONSONA_POSTGRESQL") or _own(PostgreSQLServer))
+
+
+def postgresql_there() -> str | None:
+    """Whether `postgresql` will find one; starts nothing."""
+    return _running(POSTGRESQL_HERE, "CONSONA_POSTGRESQL") or _text(PostgreSQLServer.programs())
+
+
+def _running(here: str, variable: str) -> str | None:
+    return os.environ.get(variable) or (here if _lets_us_in(here) else None)
+
+
+def _text(found: object) -> str | None:
+    return None if found is None else str(found)
+
+
+def _own(kind: type[DatabaseServer]) -> str:
+    if kind not in _started:
+        server = kind()
+        atexit.register(server.end)
+        server.begin()
+        _started[kind] = server
+    return _started[kind].url
+
+
+@functools.cache
+def _lets_us_in(url: str) -> bool:
+    async def connect() -> None:
+        await (await asyncpg.connect(url, timeout=5)).close()
+
+    try:
+        asyncio.run(connect())
+    except Exception:
+        return False
+    return True
