@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from consona.rest.server.guards import CurrentUser
     from consona.rest.server.problems import HTTPError
     from consona.rest.server.settings import ServerSettings
+    from consona.sql.database import SQLDatabase
+    from consona.sql.engine import Done
+    from consona.sql.transaction import Transaction
+    from consona.sql.values import Array, Json
     from consona.storage.store import Change, Item, Store, open_store
 
     __version__: str
@@ -62,6 +66,7 @@ __all__ = [
     "Address",
     "AddressError",
     "App",
+    "Array",
     "AuthenticationError",
     "Basic",
     "Bearer",
@@ -85,10 +90,12 @@ __all__ = [
     "DeadlineExceeded",
     "DeliveryError",
     "DiskFull",
+    "Done",
     "FieldProblem",
     "HTTPError",
     "Health",
     "Item",
+    "Json",
     "MigrationError",
     "MissingExtra",
     "NotFound",
@@ -102,9 +109,11 @@ __all__ = [
     "RateLimit",
     "RateLimited",
     "Retry",
+    "SQLDatabase",
     "ServerSettings",
     "Status",
     "Store",
+    "Transaction",
     "TransactionOpen",
     "ValidationError",
     "__version__",
@@ -129,6 +138,10 @@ _NAMES: Final[dict[str, str]] = {
     "consona.rest.server.problems": "HTTPError",
     "consona.rest.server.api_server": "APIServer",
     "consona.rest.server.settings": "ServerSettings",
+    "consona.sql.database": "SQLDatabase",
+    "consona.sql.engine": "Done",
+    "consona.sql.transaction": "Transaction",
+    "consona.sql.values": "Array Json",
     "consona.storage.store": "Change Item Store open_store",
 }
 _HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}

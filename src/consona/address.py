@@ -28,6 +28,9 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "http": "consona.rest.client.aiohttp_transport:AiohttpTransport",
         "https": "consona.rest.client.aiohttp_transport:AiohttpTransport",
     },
+    "sql": {
+        "sqlite": "consona.sql.sqlite:SQLite",
+    },
     "store": {
         "memory": "consona.storage.memory:MemoryStore",
         "sqlite": "consona.storage.sqlite:SQLiteStore",

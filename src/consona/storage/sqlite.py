@@ -20,7 +20,7 @@ from consona.storage.schema import prepare
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
 from consona.storage.store import Change, Item
 from consona.storage.sweeping import Sweeper
-from consona.storage.transaction import Transaction
+from consona.storage.transaction import SharedTransaction
 
 __all__ = ["SQLiteStore"]
 
@@ -71,7 +71,7 @@ class SQLiteStore:
         *,
         clock: Callable[[], float] = time.time,
         engine: SQLiteEngine | None = None,
-        tx: Transaction | None = None,
+        tx: SharedTransaction | None = None,
     ) -> None:
         self._address = address
         self._clock = clock
@@ -94,7 +94,7 @@ class SQLiteStore:
         engine, self._engine = self._opened(), None
         await engine.close()
 
-    def inside(self, tx: Transaction) -> SQLiteStore:
+    def inside(self, tx: SharedTransaction) -> SQLiteStore:
         return SQLiteStore(self._address, clock=self._clock, engine=self._opened(), tx=tx)
 
     async def get(self, key: str) -> Item | None:

@@ -23,6 +23,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -36,8 +37,9 @@ from consona.storage.connections import Connector
 from consona.storage.jobs import Read, Stop, Write, plain, settled
 from consona.storage.readers import Readers
 from consona.storage.settings import SQLiteSettings
+from consona.storage.snapshot import Snapshot
 from consona.storage.sqlite_errors import translated
-from consona.storage.transaction import Transaction, caller
+from consona.storage.transaction import SharedTransaction, Transaction, caller
 from consona.storage.writer import Writer
 
 __all__ = ["SQLiteEngine", "SQLiteSettings", "open_sqlite"]
@@ -62,6 +64,7 @@ class SQLiteEngine:
         self._changes = Changes(self.data_version, shared=not address.is_memory, clock=clock)
         self._writer = Writer(self._connector, on_commit=self._committed, clock=clock)
         self._readers = Readers(self._connector)
+        self._snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self._quick: apsw.Connection | None = None
         self._quick_lock = threading.Lock()
         self._last_version = 0
@@ -73,7 +76,7 @@ class SQLiteEngine:
 
     # Writing.
 
-    async def write(self, fn: Callable[[apsw.Connection], T], *, tx: Transaction | None = None) -> T:
+    async def write(self, fn: Callable[[apsw.Connection], T], *, tx: SharedTransaction | None = None) -> T:
         """Run `fn(connection)` on the writing thread, and return its result once that is committed.
 
         Writes of many tasks are committed together; when one fails, it alone is undone. Cancelled while it
@@ -104,7 +107,12 @@ class SQLiteEngine:
             raise
 
     def transaction(
-        self, *, name: str = "", deadline: float | None = None, tx: Transaction | None = None
+        self,
+        *,
+        name: str = "",
+        deadline: float | None = None,
+        tx: SharedTransaction | None = None,
+        where: str = "",
     ) -> Transaction:
         """Several steps that happen together: `async with engine.transaction() as tx: await tx.run(fn)`.
 
@@ -115,6 +123,7 @@ class SQLiteEngine:
             name: What messages call it; by default the task's name.
             deadline: Seconds that it may be open; by default those of the settings.
             tx: The open transaction to nest it in.
+            where: What messages say about the place where it began; by default the caller's.
 
         Raises:
             DatabaseLocked: (when entered) Somebody else held the database for too long; the message says who.
@@ -128,11 +137,11 @@ class SQLiteEngine:
         limit_s = self.settings.transaction if deadline is None else deadline
         if limit_s <= 0:
             raise ConfigurationError(f"The deadline of a transaction must be above 0 seconds; it is {limit_s:g}.")
-        return Transaction(self, name=name, where=caller(), limit_s=limit_s, parent=parent)
+        return Transaction(self, name=name, where=where or caller(), limit_s=limit_s, parent=parent)
 
     # Reading.
 
-    async def read(self, fn: Callable[[apsw.Connection], T], *, tx: Transaction | None = None) -> T:
+    async def read(self, fn: Callable[[apsw.Connection], T], *, tx: SharedTransaction | None = None) -> T:
         """Run `fn(connection)` on a reading thread, beside the writer; all of it sees the same moment.
 
         Cancelling it interrupts its statement. A memory database has one connection, so there reads and
@@ -165,6 +174,19 @@ class SQLiteEngine:
             elif not self._writer.withdraw(job):
                 await settled(job, lambda: self._writer.interrupt(job))
             raise
+
+    def snapshot(self) -> Snapshot:
+        """A reading connection of one's own that stays at one moment; close it. A memory database has none.
+
+        Raises:
+            ConfigurationError: A memory database: it has one connection only.
+        """
+        self._usable()
+        if self.address.is_memory:
+            raise ConfigurationError(f"{self.name} is in memory, where there are no snapshots.", hint="Use read().")
+        snapshot = Snapshot(self._connector)
+        self._snapshots.add(snapshot)
+        return snapshot
 
     async def read_now(self, fn: Callable[[apsw.Connection], T]) -> T:
         """Run one small look-up by key at once, on the event loop itself.
@@ -247,6 +269,8 @@ class SQLiteEngine:
         """Blocks."""
         self._closed = True
         self._readers.close()
+        for snapshot in list(self._snapshots):
+            snapshot.cut()
         with self._quick_lock:
             quick, self._quick = self._quick, None
             if quick is not None:
@@ -268,7 +292,13 @@ class SQLiteEngine:
         if self._closed:
             raise NotStarted(f"{self.name} is closed.", hint="Open it again with open_sqlite().")
 
-    def _own(self, tx: Transaction) -> Transaction:
+    def _own(self, tx: SharedTransaction) -> Transaction:
+        tx = tx.native
+        if not isinstance(tx, Transaction):
+            raise ConfigurationError(
+                f"That is a transaction of another engine, and cannot span {self.name}.",
+                hint="One transaction spans the parts that name the same file.",
+            )
         if tx.engine is not self:
             raise ConfigurationError(
                 f"The transaction {tx.name!r} is one of {tx.engine.name}, and cannot span {self.name}.",

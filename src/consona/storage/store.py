@@ -28,7 +28,7 @@ from consona.part import Health, Part, Status
 from consona.telemetry.observer import Observer
 
 if TYPE_CHECKING:  # SQLite is loaded where its scheme is used
-    from consona.storage.transaction import Transaction
+    from consona.storage.transaction import SharedTransaction
 
 __all__ = [
     "ABSENT",
@@ -118,7 +118,7 @@ class StorePort(Protocol):
 class SupportsTransactions(Protocol):
     """The engine can take part in a transaction of its database."""
 
-    def inside(self, tx: Transaction) -> StorePort:
+    def inside(self, tx: SharedTransaction) -> StorePort:
         """The same store, reading and writing in the open transaction `tx`."""
 
 
@@ -197,7 +197,7 @@ class Store(Part):
     def detail(self) -> dict[str, Any]:
         return self.engine.stats() if self.started and isinstance(self.engine, SupportsStats) else {}
 
-    async def get(self, key: str, *, tx: Transaction | None = None) -> Item | None:
+    async def get(self, key: str, *, tx: SharedTransaction | None = None) -> Item | None:
         """The item of this key, or None where there is none (any more).
 
         Args:
@@ -210,7 +210,9 @@ class Store(Part):
             op.set(found=item is not None)
         return item and self._stripped(item)
 
-    async def put(self, key: str, value: bytes, *, ttl: float | None = None, tx: Transaction | None = None) -> int:
+    async def put(
+        self, key: str, value: bytes, *, ttl: float | None = None, tx: SharedTransaction | None = None
+    ) -> int:
         """Write, whatever was there. Returns the new version.
 
         Args:
@@ -228,7 +230,7 @@ class Store(Part):
         return version
 
     async def put_if(
-        self, key: str, value: bytes, *, version: int, ttl: float | None = None, tx: Transaction | None = None
+        self, key: str, value: bytes, *, version: int, ttl: float | None = None, tx: SharedTransaction | None = None
     ) -> int | None:
         """Write if nobody changed the key since it had `version` (0: if it is absent).
 
@@ -243,7 +245,7 @@ class Store(Part):
             op.set(bytes=len(value), written=new is not None)
         return new
 
-    async def delete(self, key: str, *, version: int | None = None, tx: Transaction | None = None) -> bool:
+    async def delete(self, key: str, *, version: int | None = None, tx: SharedTransaction | None = None) -> bool:
         """Delete it (where given: if it still has `version`). Returns whether it was there and is gone now."""
         full = self._key(key)
         if version is not None:
@@ -340,7 +342,7 @@ class Store(Part):
             with contextlib.suppress(AttributeError):
                 await pages.aclose()  # type: ignore[attr-defined]  # engines write it as a generator
 
-    def _engine(self, tx: Transaction | None) -> StorePort:
+    def _engine(self, tx: SharedTransaction | None) -> StorePort:
         self._require_started()
         if tx is None:
             return self.engine

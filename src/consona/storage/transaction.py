@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import apsw
 
@@ -16,9 +16,17 @@ from consona.storage.jobs import Begin, Command, Session, settled
 if TYPE_CHECKING:  # the engine makes transactions, so the import can only go one way
     from consona.storage.sqlite_engine import SQLiteEngine
 
-__all__ = ["Transaction", "caller"]
+__all__ = ["SharedTransaction", "Transaction", "caller"]
 
 T = TypeVar("T")
+
+
+class SharedTransaction(Protocol):
+    """A transaction of any part, which other parts on the same engine can take part in."""
+
+    @property
+    def native(self) -> Any:
+        """The engine's own transaction; of a SQLite file a `Transaction`."""
 
 
 class Transaction:
@@ -60,11 +68,12 @@ class Transaction:
         value: T = await self._step("run", fn)
         return value
 
-    def transaction(self, *, name: str = "") -> Transaction:
+    def transaction(self, *, name: str = "", where: str = "") -> Transaction:
         """A savepoint in it, which can fail without the rest."""
-        return self.engine.transaction(name=name, tx=self)
+        return self.engine.transaction(name=name, tx=self, where=where)
 
-    async def __aenter__(self) -> Self:
+    async def begin(self) -> None:
+        """Wait for the writer, and begin. `async with` does it by itself."""
         if self._state != "new":
             raise QueryError(f"The transaction {self.name!r} was entered before.", hint="Make a new one.")
         if self._parent is None:
@@ -72,22 +81,40 @@ class Transaction:
         else:
             await self._begin_nested(self._parent)
         self._state = "open"
+
+    async def commit(self) -> None:
+        """Make it last, and end it."""
+        await self._end(keep=True)
+
+    async def rollback(self) -> None:
+        """Undo it, and end it."""
+        await self._end(keep=False)
+
+    @property
+    def native(self) -> Transaction:
+        """Itself: what others who share the engine take as `tx`."""
+        return self
+
+    async def __aenter__(self) -> Self:
+        await self.begin()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
+        await self._end(keep=error is None)
+
+    async def _end(self, *, keep: bool) -> None:
+        if self._state != "open":
+            raise QueryError(f"The transaction {self.name!r} is {self._state}.", hint="It ends once.")
         self._state = "over"
         if self._parent is not None:
-            await self._end_nested(self._parent, keep=error is None)
+            await self._end_nested(self._parent, keep=keep)
             return
         if self._timer is not None:
             self._timer.cancel()
         self.engine._leave(self._task)
-        if error is None:
-            await self._step("commit")
-        else:
-            await self._step("rollback")
+        await self._step("commit" if keep else "rollback")
 
     async def _begin(self) -> None:
         engine = self.engine

@@ -18,8 +18,8 @@ from consona.rest.client.safe_retry import retry_after
 from consona.rest.headers import Headers
 from consona.rest.status import title_of
 from consona.rest.transport import Answer
-from consona.rest.validation import wrong_fields
 from consona.telemetry.redaction import DEFAULT as REDACTION
+from consona.validation import wrong_fields
 
 __all__ = ["Response", "ResponseStream"]
 

@@ -57,7 +57,7 @@ from consona.rest.server.responses import (
 )
 from consona.rest.server.routing import Respond, Route
 from consona.rest.server.texts import finite, holds_decimal, query_reader, texts_struct
-from consona.rest.validation import plain_words
+from consona.validation import plain_words
 
 __all__ = ["AnswerMismatch", "Signature", "compile_route", "source_of"]
 

@@ -15,7 +15,7 @@ import msgspec
 
 from consona.errors import FieldProblem
 from consona.rest.server.problems import BadRequest, UnsupportedMediaType
-from consona.rest.validation import wrong_fields
+from consona.validation import wrong_fields
 
 __all__ = ["MSGPACK_TYPES", "UNREADABLE", "BodyReader", "media_type_of"]
 

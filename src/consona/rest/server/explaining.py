@@ -13,7 +13,7 @@ from consona.rest.server.parameters import Parameter
 from consona.rest.server.problems import BadRequest
 from consona.rest.server.requests import Request
 from consona.rest.server.texts import REPEATED, finite, query_reader
-from consona.rest.validation import plain_words
+from consona.validation import plain_words
 
 __all__ = ["Explainer"]
 

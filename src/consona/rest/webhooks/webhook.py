@@ -10,7 +10,7 @@ import msgspec
 
 from consona.errors import ValidationError
 from consona.rest.server.problems import BadRequest
-from consona.rest.validation import plain_words, wrong_fields
+from consona.validation import plain_words, wrong_fields
 
 __all__ = ["Webhook"]
 

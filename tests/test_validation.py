@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consona.rest.validation import wrong_fields
+from consona.validation import wrong_fields
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):

@@ -1,0 +1,1 @@
+"""SQL databases: one way to ask, on SQLite, PostgreSQL and MariaDB."""

@@ -1,0 +1,219 @@
+"""A SQL database: the same calls on SQLite, PostgreSQL and MariaDB.
+
+    db = SQLDatabase("sqlite:///shop.db")
+    async with db:
+        done = await db.execute("INSERT INTO users (name, age) VALUES (?, ?)", "Ada", 36)
+        users = await db.fetch_all("SELECT * FROM users WHERE age > ?", 28, into=User)
+        async with db.transaction() as tx:
+            await tx.execute("UPDATE users SET age = age + 1 WHERE id = ?", done.key)
+
+`engine.py` says what an engine must do; everything else is written once: here and in `queries.py`
+(asking), `transaction.py`, `placeholders.py`, `values.py` (what goes in) and `rows.py` (what comes out).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Final, TypeVar, get_args
+
+from consona.address import Address, adapter_for
+from consona.errors import ConfigurationError, ConsonaError, QueryError, TransactionOpen
+from consona.part import Health, Part, Status
+from consona.resilience import Policy, Retry
+from consona.sql.dialect import Dialect
+from consona.sql.engine import Begin, Isolation, Session, SQLEngine, SupportsHealth, SupportsScripts, SupportsStats
+from consona.sql.queries import Queries
+from consona.sql.transaction import Transaction
+from consona.storage.transaction import caller
+from consona.telemetry.observer import Observer
+
+__all__ = ["SQLDatabase"]
+
+T = TypeVar("T")
+
+RETRY: Final = Retry(attempts=5, backoff=0.02, max_wait=1.0)
+_ISOLATION: Final = get_args(Isolation)
+
+
+class SQLDatabase(Part, Queries):
+    """A database at an address.
+
+    Args:
+        target: The address (`sqlite:///shop.db`, `sqlite://` for memory shared by the process,
+            `postgresql://…`, `mysql://…`), or an engine.
+        name: What the dashboard, the logs and the errors call it; by default the database's name.
+
+    Raises:
+        AddressError: No engine has the address' scheme.
+        MissingExtra: The engine's driver is not installed.
+
+    Example:
+        >>> async def main():
+        ...     async with SQLDatabase("sqlite://example") as db:
+        ...         await db.execute("CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT)")
+        ...         done = await db.execute("INSERT INTO pets (name) VALUES (?)", "Rex")
+        ...         return done, await db.fetch_all("SELECT * FROM pets")
+        >>> asyncio.run(main())
+        (Done(rows=1, key=1), [{'id': 1, 'name': 'Rex'}])
+    """
+
+    kind: ClassVar[str] = "sql"
+
+    def __init__(self, target: str | Address | SQLEngine, *, name: str = "", observer: Observer | None = None) -> None:
+        if isinstance(target, str | Address):
+            address = Address.parse(target)
+            target = adapter_for("sql", address)(address)
+            name = name or _name_of(address)
+        assert not isinstance(target, str | Address)
+        super().__init__(name or "sql", observer=observer)
+        self.engine: SQLEngine = target
+        self.dialect: Dialect = target.dialect
+        self._open_in: dict[asyncio.Task[Any] | None, Transaction] = {}
+
+    async def _open(self) -> None:
+        await self.engine.open()
+
+    async def _close(self) -> None:
+        await self.engine.close()
+
+    async def check(self) -> Health:
+        """Whether it can be asked now."""
+        if not self.started:
+            return Health(Status.DOWN, "not started")
+        if isinstance(self.engine, SupportsHealth):
+            try:
+                await self.engine.ping()
+            except ConsonaError as error:
+                return Health(Status.DOWN, error.message)
+        return Health(Status.UP)
+
+    def detail(self) -> dict[str, Any]:
+        return self.engine.stats() if self.started and isinstance(self.engine, SupportsStats) else {}
+
+    @property
+    def native(self) -> Any:
+        """What is underneath: the storage engine of a SQLite file, the driver's pool of a server."""
+        return getattr(self._engine(), "native", None)
+
+    def transaction(
+        self,
+        *,
+        name: str = "",
+        isolation: Isolation | None = None,
+        read_only: bool = False,
+        deadline: float | None = None,
+    ) -> Transaction:
+        """Several statements that happen together: `async with db.transaction() as tx: await tx.execute(…)`.
+
+        Leaving the block commits; any error, and cancellation, rolls back. Where this task has one open
+        already, the new one is a savepoint in that, and the other arguments do not apply.
+
+        Args:
+            name: What messages call it; by default the task's name.
+            isolation: At least how far others' changes are kept out; None for the engine's own level.
+            read_only: Refuse statements that write.
+            deadline: Seconds that it may be open; then it is rolled back. None for the engine's own limit.
+
+        Raises:
+            DatabaseLocked: (when entered) Somebody else held the database for too long; the message says who.
+            DeadlineExceeded: (in it) It was open for too long, and is rolled back.
+        """
+        if isolation is not None and isolation not in _ISOLATION:
+            raise ConfigurationError(
+                f"There is no isolation level {isolation!r}.", hint=f"Known: {', '.join(_ISOLATION)}."
+            )
+        if deadline is not None and not deadline > 0:
+            raise ConfigurationError(f"The deadline of a transaction must be above 0 seconds; it is {deadline:g}.")
+        task = asyncio.current_task()
+        parent = self._open_in.get(task)
+        if parent is not None:
+            return parent.transaction(name=name)
+        name = name or (task.get_name() if task is not None else "unnamed")
+        how = Begin(name=name, where=caller(), isolation=isolation, read_only=read_only, deadline_s=deadline)
+        return Transaction(self, how, None)
+
+    async def begin(self, **how: Any) -> Transaction:
+        """A transaction that is begun, to be ended by hand with `commit()` or `rollback()`. See `transaction`."""
+        transaction = self.transaction(**how)
+        await transaction.begin()
+        return transaction
+
+    async def run_in_transaction(
+        self,
+        fn: Callable[[Transaction], Awaitable[T]],
+        *,
+        retry: Retry = RETRY,
+        name: str = "",
+        isolation: Isolation | None = None,
+        read_only: bool = False,
+        deadline: float | None = None,
+    ) -> T:
+        """Run `fn(tx)` in a transaction, and run it again as a whole where others were in its way.
+
+        Args:
+            fn: An async function. It may run several times, so it changes the database and nothing else.
+            retry: How often, and after how long. Only errors of the database that say that they are worth it
+                (a deadlock, a serialization failure, a locked file) are tried again, never an unknown outcome.
+            name: See `transaction`.
+            isolation: See `transaction`.
+            read_only: See `transaction`.
+            deadline: See `transaction`.
+
+        Returns:
+            What `fn` returned in the try that was committed.
+        """
+
+        async def once() -> T:
+            async with self.transaction(name=name, isolation=isolation, read_only=read_only, deadline=deadline) as tx:
+                return await fn(tx)
+
+        runner = Policy(retry=retry).bind(self.name)
+        return await runner.run(once, retry_if=_worth_a_retry)
+
+    async def execute_script(self, sql: str) -> None:
+        """Run several statements without values, in order; in one transaction where the engine can do that.
+
+        Raises:
+            ConfigurationError: The engine takes one statement at a time.
+            QueryError: The database refused one of them.
+        """
+        engine = self._engine()
+        if not isinstance(engine, SupportsScripts):
+            raise ConfigurationError(f"{self.name} takes one statement at a time.", hint="Execute them one by one.")
+        with self.observer.operation("SCRIPT"):
+            self._session(writes=True)
+            await engine.execute_script(sql)
+
+    def _engine(self) -> SQLEngine:
+        self._require_started()
+        return self.engine
+
+    def _session(self, *, writes: bool) -> Session:
+        if writes and self._open_in:
+            mine = self._open_in.get(asyncio.current_task())
+            if mine is not None:
+                raise TransactionOpen(
+                    f"This task has the transaction {mine.name!r} open on {self.name}, and this statement is beside it.",
+                    hint="Ask the transaction itself: `await tx.execute(…)`.",
+                    database=self.name,
+                )
+        return self._engine()
+
+    def _enter(self, task: asyncio.Task[Any] | None, transaction: Transaction) -> None:
+        self._open_in[task] = transaction
+
+    def _leave(self, task: asyncio.Task[Any] | None, parent: Transaction | None) -> None:
+        if parent is not None and parent._task is task:
+            self._open_in[task] = parent
+        else:
+            self._open_in.pop(task, None)
+
+
+def _worth_a_retry(error: BaseException) -> bool:
+    return isinstance(error, QueryError) and error.retryable
+
+
+def _name_of(address: Address) -> str:
+    path = address.path.rpartition("/")[2]
+    return path.rpartition(".")[0] or path or address.host or "memory"

@@ -1,0 +1,222 @@
+"""The ways to ask: the same on a database, where each statement stands alone, and in a transaction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar, overload
+
+from consona.errors import ConfigurationError, FieldProblem, ValidationError
+from consona.sql.dialect import Dialect
+from consona.sql.engine import Done, Rows, Session
+from consona.sql.placeholders import Statement, compile_statement
+from consona.sql.rows import row_reader
+from consona.sql.values import checked
+from consona.telemetry.observer import Observer
+
+__all__ = ["Queries"]
+
+T = TypeVar("T")
+
+BATCH_ROWS = 500
+
+
+class Queries(ABC):
+    """What a database and a transaction have in common.
+
+    Statements are text with `?` or `:name` for values, on every engine. Values for `?` are given one by
+    one, those for `:name` as one mapping:
+
+        await db.execute("INSERT INTO users (name, age) VALUES (?, ?)", "Ada", 36)
+        await db.execute("INSERT INTO users (name, age) VALUES (:name, :age)", {"name": "Ada", "age": 36})
+
+    `into` says what a row becomes: nothing for a dict, a Struct, a dataclass, a TypedDict, a NamedTuple,
+    `tuple`, `tuple[int, str]`, or the type of a single value (`int`, `datetime`, `Decimal | None`).
+    """
+
+    name: str
+    observer: Observer
+    dialect: Dialect
+
+    @abstractmethod
+    def _session(self, *, writes: bool) -> Session:
+        """Where statements run now."""
+
+    async def execute(self, sql: str, *values: Any) -> Done:
+        """Run a statement that changes something. It has happened when this returns.
+
+        Args:
+            sql: One statement.
+            values: One for each `?`, or one mapping for `:names`.
+
+        Returns:
+            `Done(rows, key)`: how many rows it changed, and the key that was generated for the last inserted one.
+
+        Raises:
+            ValidationError: The values do not fit the statement, or would not come back unharmed.
+            ConstraintFailed: The change breaks a rule of the schema.
+            QueryError: The database refused it, or lost it; nothing was written.
+            CommitUnknown: The connection or the disk failed during the commit.
+            TransactionOpen: This task has a transaction open, and did not ask that.
+        """
+        statement = self._statement(sql)
+        with self.observer.operation(statement.verb, statement.target) as op:
+            plain = checked(statement.values(values))
+            done = await self._session(writes=True).execute(statement, plain)
+            op.set(rows=done.rows)
+        return done
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Done:
+        """Run a statement once for each row of values, all or nothing.
+
+        Args:
+            sql: One statement.
+            rows: Sequences for `?`, mappings for `:names`.
+
+        Returns:
+            How many rows were changed altogether, and the key of the last one where the engine tells it.
+        """
+        statement = self._statement(sql)
+        with self.observer.operation(statement.verb, statement.target) as op:
+            plain = [_row_values(statement, row, number) for number, row in enumerate(rows, 1)]
+            done = await self._session(writes=True).execute_many(statement, plain) if plain else Done(0)
+            op.set(rows=done.rows, times=len(plain))
+        return done
+
+    @overload
+    async def fetch_all(self, sql: str, *values: Any) -> list[dict[str, Any]]: ...
+    @overload
+    async def fetch_all(self, sql: str, *values: Any, into: type[T]) -> list[T]: ...
+    @overload
+    async def fetch_all(self, sql: str, *values: Any, into: Any) -> list[Any]: ...
+    async def fetch_all(self, sql: str, *values: Any, into: Any = None) -> list[Any]:
+        """All rows that a statement gives.
+
+        Args:
+            sql: One statement; one that changes rows and returns them (`RETURNING`) is committed first.
+            values: One for each `?`, or one mapping for `:names`.
+            into: What a row becomes; by default a dict.
+
+        Raises:
+            ValidationError: The values do not fit the statement, or the rows do not fit `into`.
+            QueryError: The database refused it.
+        """
+        statement = self._statement(sql)
+        with self.observer.operation(statement.verb, statement.target) as op:
+            found = await self._fetch(statement, values)
+            op.set(rows=len(found.rows))
+            return row_reader(into, found.columns, self.dialect)(found.rows)
+
+    @overload
+    async def fetch_one(self, sql: str, *values: Any) -> dict[str, Any] | None: ...
+    @overload
+    async def fetch_one(self, sql: str, *values: Any, into: type[T]) -> T | None: ...
+    @overload
+    async def fetch_one(self, sql: str, *values: Any, into: Any) -> Any: ...
+    async def fetch_one(self, sql: str, *values: Any, into: Any = None) -> Any:
+        """The first row, or None where there is none. See `fetch_all`."""
+        statement = self._statement(sql)
+        with self.observer.operation(statement.verb, statement.target) as op:
+            found = await self._fetch(statement, values)
+            op.set(rows=len(found.rows))
+            rows = row_reader(into, found.columns, self.dialect)(found.rows[:1])
+            return rows[0] if rows else None
+
+    @overload
+    async def fetch_value(self, sql: str, *values: Any) -> Any: ...
+    @overload
+    async def fetch_value(self, sql: str, *values: Any, into: type[T]) -> T | None: ...
+    @overload
+    async def fetch_value(self, sql: str, *values: Any, into: Any) -> Any: ...
+    async def fetch_value(self, sql: str, *values: Any, into: Any = Any) -> Any:
+        """The first column of the first row, or None where there is no row. See `fetch_all`."""
+        statement = self._statement(sql)
+        with self.observer.operation(statement.verb, statement.target) as op:
+            found = await self._fetch(statement, values)
+            op.set(rows=len(found.rows))
+            column = self._first_column(found, found.rows[:1], into)
+            return column[0] if column else None
+
+    @overload
+    async def fetch_column(self, sql: str, *values: Any) -> list[Any]: ...
+    @overload
+    async def fetch_column(self, sql: str, *values: Any, into: type[T]) -> list[T]: ...
+    @overload
+    async def fetch_column(self, sql: str, *values: Any, into: Any) -> list[Any]: ...
+    async def fetch_column(self, sql: str, *values: Any, into: Any = Any) -> list[Any]:
+        """The first column of all rows. See `fetch_all`."""
+        statement = self._statement(sql)
+        with self.observer.operation(statement.verb, statement.target) as op:
+            found = await self._fetch(statement, values)
+            op.set(rows=len(found.rows))
+            return self._first_column(found, found.rows, into)
+
+    async def stream(self, sql: str, *values: Any, into: Any = None, batch: int = BATCH_ROWS) -> AsyncGenerator[Any]:
+        """The rows one by one, read in batches, so that memory holds one batch however many rows there are.
+
+        All rows are those of one moment. A loop that is left early (`break`) lets the connection go once the
+        generator is closed: write `async with aclosing(db.stream(…)) as rows:` where that must be at once.
+
+        Args:
+            sql: One statement that reads.
+            values: One for each `?`, or one mapping for `:names`.
+            into: What a row becomes; by default a dict.
+            batch: How many rows are read at a time.
+        """
+        if batch < 1:
+            raise ConfigurationError(f"stream(batch={batch}): at least 1 row.")
+        statement = self._statement(sql)
+        with self.observer.operation("STREAM", statement.target) as op:
+            session = self._session(writes=not statement.reads)
+            count = 0
+            batches = session.stream(statement, checked(statement.values(values)), batch=batch)
+            async with aclosing(batches):
+                async for columns, raw in batches:
+                    for row in row_reader(into, columns, self.dialect)(raw, count + 1):
+                        yield row
+                    count += len(raw)
+                    op.set(rows=count)
+
+    def identifier(self, *names: str) -> str:
+        """Names of tables or columns, quoted for this engine; a point joins several: `identifier("shop", "orders")`.
+
+        For names that are not known when the program is written. Values never go this way: they have placeholders.
+        """
+        return self.dialect.identifier(*names)
+
+    async def _fetch(self, statement: Statement, values: Sequence[Any]) -> Rows:
+        plain = checked(statement.values(values))
+        return await self._session(writes=not statement.reads).fetch(statement, plain)
+
+    def _first_column(self, found: Rows, rows: list[tuple[Any, ...]], into: Any) -> list[Any]:
+        if not found.columns:
+            return []
+        if into is Any:
+            return [row[0] for row in rows]
+        return row_reader(into, found.columns[:1], self.dialect)([row[:1] for row in rows])
+
+    def _statement(self, sql: str) -> Statement:
+        try:
+            statement = compile_statement(sql, self.dialect)
+            if statement.verb in _CONTROL:
+                raise ValidationError(
+                    f"{statement.verb} is not executed as a statement.",
+                    fields=[FieldProblem("sql", f"begins with {statement.verb}")],
+                    hint="Write `async with db.transaction() as tx:`; it begins, commits and rolls back.",
+                )
+            return statement
+        except ValidationError:
+            with self.observer.operation("REFUSED"):
+                raise
+
+
+_CONTROL = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "END", "START", "ABORT"})
+
+
+def _row_values(statement: Statement, row: Any, number: int) -> Sequence[Any]:
+    try:
+        return checked(statement.values([row] if isinstance(row, Mapping) else row))
+    except ValidationError as error:
+        fields = [FieldProblem(f"rows[{number}].{field.path}", field.message) for field in error.fields]
+        raise ValidationError(f"Row {number}: {error.message}", fields=fields, hint=error.hint) from error
