@@ -70,6 +70,7 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0.02)
         if self.begin_drain is not None:
             self.begin_drain()
+            await asyncio.sleep(0)  # WebSockets are told why, before uvicorn ends them
         await super().shutdown(sockets)
 
     def _first_requests_come(self) -> bool:

@@ -92,11 +92,13 @@ class Stats:
 class Series:
     """The figures of one operation on one target."""
 
-    __slots__ = ("cancelled", "errors", "failed", "histogram", "name", "started", "succeeded", "target")
+    __slots__ = ("cancelled", "errors", "failed", "histogram", "lasting", "name", "started", "succeeded", "target")
 
-    def __init__(self, name: str, target: str) -> None:
+    def __init__(self, name: str, target: str, *, lasting: bool = False) -> None:
         self.name = name
         self.target = target
+        self.lasting = lasting
+        """Whether they are meant to last (connections, streams): such a one is never slow."""
         self.started = self.succeeded = self.failed = self.cancelled = 0
         self.errors: dict[str, int] = {}
         self.histogram = Histogram()
@@ -113,7 +115,8 @@ def _stats(group: list[Series], **more: Any) -> Stats:
     histogram = Histogram()
     errors: dict[str, int] = {}
     for series in group:
-        histogram += series.histogram
+        if not series.lasting or len(group) == 1:  # hours of a connection say nothing of the part's answers
+            histogram += series.histogram
         for code, count in series.errors.items():
             errors[code] = errors.get(code, 0) + count
     succeeded = sum(series.succeeded for series in group)
@@ -267,8 +270,11 @@ class Observer:
         series = self._series.get((name, target))
         return Operation(self, series if series is not None else self.series(name, target), parent)
 
-    def series(self, name: str, target: str = "") -> Series:
-        """The figures of one operation and target; hand them to `Operation` where each microsecond counts."""
+    def series(self, name: str, target: str = "", *, lasting: bool = False) -> Series:
+        """The figures of one operation and target; hand them to `Operation` where each microsecond counts.
+
+        Those of `lasting` operations (connections, streams) count, and stay out of the part's own times.
+        """
         key = (name, target)
         series = self._series.get(key)
         if series is None:
@@ -276,7 +282,7 @@ class Observer:
                 key = (name, "(other)") if (name, "(other)") in self._series or target else key
                 if key in self._series:
                     return self._series[key]
-            series = self._series[key] = Series(*key)
+            series = self._series[key] = Series(*key, lasting=lasting)
         return series
 
     @property
@@ -308,7 +314,7 @@ class Observer:
             self.tracer.finish(span)
         if op.outcome is FAILED:
             level, verb = op.level if error is None else logging.WARNING, "failed"
-        elif duration > self.slow_ns:
+        elif duration > self.slow_ns and not series.lasting:
             level, verb = logging.WARNING, "was slow"
         else:
             level, verb = logging.DEBUG, "done"

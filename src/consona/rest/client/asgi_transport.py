@@ -69,20 +69,32 @@ class ASGITransport:
         self._lifespan = lifespan
 
     async def send(self, request: Request) -> _ASGIAnswer:
-        if self._lifespan is None:
-            raise ConnectError("The application in this process is not started.", hint="Open the transport first.")
+        scope = self.scope_of(request)
         answer = _ASGIAnswer(request, reraise=self.reraise)
-        scope = self._scope(request, self._lifespan.state)
         # A context of its own, as on the wire: trace and deadline travel in headers, not in memory.
         task = asyncio.get_running_loop().create_task(answer.run(self.app, scope), context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.keep(task)
         try:
             await answer.head()
         except BaseException:
             await answer.close()
             raise
         return answer
+
+    def scope_of(self, request: Request) -> dict[str, Any]:
+        """The ASGI scope of a request.
+
+        Raises:
+            ConnectError: The application is not started.
+        """
+        if self._lifespan is None:
+            raise ConnectError("The application in this process is not started.", hint="Open the transport first.")
+        return self._scope(request, self._lifespan.state)
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Wait for a task of the application, when the transport is closed."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         lifespan, self._lifespan = self._lifespan, None

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
-from consona.rest.client.asgi_transport import ASGITransport
 from consona.rest.server.asgi import ASGIApplication
 from consona.rest.server.binding import Signature, compile_route
 from consona.rest.server.docs_page import Pages
@@ -40,7 +39,7 @@ from consona.rest.server.static_files import StaticFiles
 from consona.telemetry.observer import Observer
 
 if TYPE_CHECKING:
-    from consona.rest.client.api_client import APIClient
+    from consona.rest.server.testing import TestClient
 
 __all__ = ["APIServer"]
 
@@ -259,7 +258,10 @@ class APIServer(Routes, ASGIApplication):
             route.timeout_s = route.options.get("timeout", self.settings.timeout)
             route.own_timeout = "timeout" in route.options
             route.max_body = route.options.get("max_body", self.settings.max_body)
-            route.series = self.observer.series(route.method, route.path) if self.settings.observe else None
+            route.max_message = route.socket.get("max_message", self.settings.max_message)
+            if self.settings.observe:
+                lasting = signature.is_websocket
+                route.series = self.observer.series(route.method, route.path, lasting=lasting)
             route.respond = compile_route(signature, guard=self.guard, run_in_thread=serving.threads.run)
         for mount in self.mounts:
             mount.route = serving.new_route("ANY", mount.target, mount.respond)
@@ -318,14 +320,14 @@ class APIServer(Routes, ASGIApplication):
                 await _call(hook)
 
     def begin_drain(self) -> None:
-        """Say at `/health/ready` that the server goes away, and end streams of events; requests are still served.
+        """Say at `/health/ready` that the server goes away, and end streams and WebSockets; requests are still served.
 
         Whoever runs the server calls it at the first signal, before it stops listening, so that a
         load balancer sends no more.
         """
         self.draining = True
         if self._serving is not None:
-            self._serving.stopping.set()
+            self._serving.begin_drain()
 
     async def check(self) -> Health:
         """Up when it is started and each of its parts is."""
@@ -339,6 +341,7 @@ class APIServer(Routes, ASGIApplication):
         serving = self._serving
         return {
             "open": len(serving.open) if serving is not None else 0,
+            "sockets": len(serving.sockets) if serving is not None else 0,
             "background": len(serving.tasks) if serving is not None else 0,
             "draining": self.draining,
         }
@@ -349,8 +352,8 @@ class APIServer(Routes, ASGIApplication):
         async with self:
             yield
 
-    def test_client(self, **options: Any) -> APIClient:
-        """An `APIClient` that calls this server without a socket, and starts and stops it.
+    def test_client(self, **options: Any) -> TestClient:
+        """An `APIClient` that calls this server without a socket, and starts and stops it; WebSockets too.
 
         Args:
             options: Those of `APIClient`.
@@ -360,9 +363,9 @@ class APIServer(Routes, ASGIApplication):
             ...     async with api.test_client() as client:
             ...         assert await client.get("/hello/Ada", into=list[str]) == ["Hello Ada"]
         """
-        from consona.rest.client.api_client import APIClient  # noqa: PLC0415 a server that serves needs no client
+        from consona.rest.server.testing import TestClient  # noqa: PLC0415 a server that serves needs no client
 
-        return APIClient("http://testserver", transport=ASGITransport(self), **options)
+        return TestClient(self, **options)
 
 
 class _Resolver:

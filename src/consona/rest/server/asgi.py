@@ -1,4 +1,4 @@
-"""What a server underneath calls: requests, the lifespan, and WebSockets of mounted applications.
+"""What a server underneath calls: requests, WebSockets and the lifespan.
 
 Source: ASGI specification 3.0, https://asgi.readthedocs.io.
 """
@@ -10,12 +10,13 @@ import logging
 
 from consona.errors import ConfigurationError
 from consona.part import Part
-from consona.rest.server.mounting import Mount, as_specified
+from consona.rest.server.mounting import as_specified
 from consona.rest.server.open_requests import UNTIMED
 from consona.rest.server.problems import ServiceUnavailable, problem_response
-from consona.rest.server.requests import Request, local_path
+from consona.rest.server.requests import Request
 from consona.rest.server.responses import Encoded, Receive, Scope, Send
 from consona.rest.server.serving import DEADLINE_HEADER, Serving
+from consona.rest.server.websocket_serving import denying, serve_websocket
 from consona.telemetry.observer import Operation
 
 __all__ = ["ASGIApplication"]
@@ -31,7 +32,6 @@ def _level(status: int) -> int:
 class ASGIApplication(Part):
     """A part that is an ASGI 3 application."""
 
-    mounts: list[Mount]
     draining: bool
     _serving: Serving | None = None
 
@@ -171,11 +171,6 @@ class ASGIApplication(Part):
         )
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        serving = self._serving
-        path = local_path(scope)
-        for mount in self.mounts if serving is not None else ():
-            if mount.takes(path):
-                await mount.app(mount.scope_for(scope), receive, send)
-                return
-        await receive()
-        await send({"type": "websocket.close", "code": 1000})
+        serving = self._serving or await self._late_start(denying(scope, send))
+        if serving is not None:
+            await serve_websocket(serving, scope, receive, send)

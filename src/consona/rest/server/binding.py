@@ -55,7 +55,7 @@ from consona.rest.server.responses import (
     json_encode,
     msgpack_encode,
 )
-from consona.rest.server.routing import Respond, Route
+from consona.rest.server.routing import WEBSOCKET, Respond, Route
 from consona.rest.server.texts import finite, holds_decimal, query_reader, texts_struct
 from consona.validation import plain_words
 
@@ -102,6 +102,11 @@ class Signature:
 
     def _check(self) -> None:
         label = self.route.label
+        if self.is_websocket:
+            self._check_websocket()
+            return
+        if any(p.place == "socket" for p in self.each()):
+            raise ConfigurationError(f"{label} wants a WebSocket.", hint="Declare it with @api.websocket(path).")
         if self.body is not None and self.route.method in {"GET", "HEAD"}:
             raise ConfigurationError(
                 f"{label}: {self.body.name!r} would be the body, and {self.route.method} has none.",
@@ -127,6 +132,23 @@ class Signature:
             raise ConfigurationError(
                 f"{label}: a handler cannot yield.", hint="Return StreamingResponse(generator(), media_type=…)."
             )
+
+    def _check_websocket(self) -> None:
+        label = self.route.label
+        if not _is_coroutine_function(self.route.handler):
+            raise ConfigurationError(f"{label}: a WebSocket's handler is declared with `async def`.")
+        if not any(p.place == "socket" for p in self.parameters):
+            raise ConfigurationError(f"{label} has no parameter of the type WebSocket.", hint="Add: socket: WebSocket.")
+        for parameter in self.each():
+            if parameter.place in {"body", "background", "precondition"}:
+                raise ConfigurationError(
+                    f"{label}: {parameter.name!r} belongs to a request, and a WebSocket has none.",
+                    hint="Take it from the path, the query or a header, or from a message: socket.receive(Type).",
+                )
+
+    @property
+    def is_websocket(self) -> bool:
+        return self.route.method == WEBSOCKET
 
     @property
     def guarded(self) -> bool:
@@ -220,7 +242,8 @@ class _Writer:
         }
 
     def write(self) -> str:
-        self.lines = ["async def respond(request):", "    fields = request.fields"]
+        arguments = "request, socket" if self.signature.is_websocket else "request"
+        self.lines = [f"async def respond({arguments}):", "    fields = request.fields"]
         if self.signature.guarded:
             self.names["roles"], self.names["scopes"] = self.signature.roles, self.signature.scopes
             self.lines.append("    identity = await admit(guard, request, roles, scopes)")
@@ -230,7 +253,8 @@ class _Writer:
         if self.signature.texts or self.signature.body is not None:
             self._write_reading()
         self._write_call()
-        self._write_answer()
+        if not self.signature.is_websocket:
+            self._write_answer()
         return "\n".join(self.lines) + "\n"
 
     def _write_reading(self) -> None:
@@ -345,7 +369,7 @@ class _Writer:
         if parameter.place == "precondition":
             self.names["Precondition"] = Precondition
             return "Precondition(request)"
-        return {"body": "body", "request": "request", "background": "request.background"}[parameter.place]
+        return {"background": "request.background"}.get(parameter.place, parameter.place)  # body, request, socket
 
     # The answer.
 

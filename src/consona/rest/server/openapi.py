@@ -44,7 +44,11 @@ _NOT_PARAMETERS: Final = frozenset({"accept", "content-type", "authorization"})
 
 def document(api: APIServer, signatures: Sequence[Signature], *, root_path: str = "") -> dict[str, Any]:
     """The document as plain data."""
-    shown = [signature for signature in signatures if signature.route.options.get("documented", True)]
+    shown = [
+        signature
+        for signature in signatures
+        if signature.route.options.get("documented", True) and not signature.is_websocket  # it has no words for those
+    ]
     schemas = _Schemas(shown)
     paths: dict[str, dict[str, Any]] = {}
     for signature, name in zip(shown, _operation_ids(shown), strict=True):

@@ -7,6 +7,7 @@ tags: list[str] = [],                          # list of text-like: a query name
 agent: Annotated[str, Header("user-agent")],   # marked: from there
 post: NewPost,                                 # Struct, dataclass, TypedDict, list or dict of them: the body
 request: Request,                              # the request itself
+socket: WebSocket,                             # of a WebSocket route: the connection
 db: SQLDatabase,                               # a part of the server, by type
 session: Session,                              # what a provider function (`api.provide`) returns
 ): ...
@@ -31,6 +32,7 @@ from consona.errors import ConfigurationError
 from consona.rest.server.conditional import Precondition
 from consona.rest.server.guards import WantsUser
 from consona.rest.server.requests import Background, Request
+from consona.rest.server.websocket import WebSocket
 
 __all__ = ["Body", "Cookie", "Header", "Injected", "Parameter", "Path", "Query", "hints_of", "read_parameters"]
 
@@ -77,6 +79,7 @@ Place = Literal[
     "user",
     "value",
     "provider",
+    "socket",
 ]
 
 
@@ -182,6 +185,8 @@ def _classify(
         return _text(name, declared, MISSING, "path", name, label)
     if plain is Request:
         return Parameter(name, "request", plain, name)
+    if plain is WebSocket:
+        return Parameter(name, "socket", plain, name)
     if plain is Background:
         return Parameter(name, "background", plain, name)
     if plain is Precondition:

@@ -18,6 +18,7 @@ The errors here belong to HTTP alone; all others are in `consona.errors`.
         ├── BodyTooLarge             413
         ├── UnsupportedMediaType     415
         ├── RangeNotSatisfiable      416
+        ├── UpgradeRequired          426: only WebSockets are answered here
         ├── PreconditionRequired     428: the client must say which state it means
         ├── HeadersTooLarge          431
         ├── ServiceUnavailable       503: for now; `retry_after` says for how long
@@ -52,6 +53,7 @@ __all__ = [
     "ServiceUnavailable",
     "StorageFull",
     "UnsupportedMediaType",
+    "UpgradeRequired",
     "problem_response",
 ]
 
@@ -140,6 +142,13 @@ class UnsupportedMediaType(HTTPError):
 
     code = "http.unsupported_media_type"
     status = 415
+
+
+class UpgradeRequired(HTTPError):
+    """Only a WebSocket is answered at this path."""
+
+    code = "http.upgrade_required"
+    status = 426
 
 
 class HeadersTooLarge(HTTPError):

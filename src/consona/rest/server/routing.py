@@ -28,9 +28,11 @@ from urllib.parse import unquote_to_bytes
 from consona.errors import ConfigurationError, ConsonaError
 from consona.rest.server.problems import BadRequest
 
-__all__ = ["METHODS", "Leaf", "Route", "RouteOptions", "Router", "Routes", "split_path"]
+__all__ = ["METHODS", "Leaf", "Route", "RouteOptions", "Router", "Routes", "WebSocketOptions", "split_path"]
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+WEBSOCKET: Final = "WEBSOCKET"
+"""In place of a method. No request can have it: WebSockets are kept apart from methods."""
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 Respond = Callable[..., Awaitable[Any]]
@@ -66,15 +68,34 @@ class RouteOptions(TypedDict, total=False):
     """Refuse requests without `If-Match` or `If-Unmodified-Since` with 428; the handler takes a `Precondition`."""
 
 
+class WebSocketOptions(TypedDict, total=False):
+    """What a WebSocket route may be told beside its path."""
+
+    roles: Iterable[str]
+    """One of these is needed. Without a guard (`api.secure(...)`) the server refuses to start."""
+    scopes: Iterable[str]
+    """All of these are needed."""
+    origins: Iterable[str]
+    """Sites whose pages may connect, such as `https://shop.example`, or `*`; by default only pages of the server's
+    own host. Programs that are no browsers send no origin, and may always."""
+    subprotocols: Iterable[str]
+    """Those that the handler speaks, the best first. With `msgpack`, values go out as MessagePack."""
+    max_message: int
+    """Bytes; by default the server's `max_message`."""
+
+
 @dataclass(slots=True, eq=False)
 class Route:
     """One method on one path, and who answers it."""
 
     method: str
+    """`GET`, …; or `WEBSOCKET`."""
     path: str
     """The pattern, as it was written (with the prefix of its group)."""
     handler: Callable[..., Any]
     options: RouteOptions = field(default_factory=RouteOptions)
+    socket: WebSocketOptions = field(default_factory=WebSocketOptions)
+    """Of a WebSocket."""
     namespace: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Names that annotations may use beside the module's: the locals of a function that declares routes."""
     path_names: tuple[str, ...] = ()
@@ -83,6 +104,7 @@ class Route:
     timeout_s: float = 0.0
     own_timeout: bool = False
     max_body: int = 0
+    max_message: int = 0
     series: Any = field(default=None, repr=False)
     signature: Any = field(default=None, repr=False)
 
@@ -146,19 +168,37 @@ class Routes:
         """Answer DELETE on `path`."""
         return self._declare(path, ("DELETE",), options)
 
+    def websocket(self, path: str, **options: Unpack[WebSocketOptions]) -> Callable[[Handler], Handler]:
+        """Answer WebSockets on `path`, with `async def handler(socket: WebSocket, ...)`.
+
+        Path, query, headers and cookies are bound as for requests, before it is accepted. Middlewares do not run.
+
+        Raises:
+            ConfigurationError: The path is not well-formed.
+        """
+        _check_options(path, options, WebSocketOptions)
+        path = self.prefix + path
+        check_pattern(path)
+        locals_ = sys._getframe(1).f_locals
+
+        def register(handler: Handler) -> Handler:
+            guards = _guards({**self.defaults, **options})
+            self._add(Route(WEBSOCKET, path, handler, guards, options, _namespace(handler, locals_)))
+            return handler
+
+        return register
+
     def include(self, routes: Routes) -> None:
         """Add a group's routes, below this one's prefix."""
         for route in routes.routes:
             options: RouteOptions = {**self.defaults, **route.options}
-            self._add(Route(route.method, self.prefix + route.path, route.handler, options, route.namespace))
+            if route.method == WEBSOCKET:
+                options = _guards(options)
+            path = self.prefix + route.path
+            self._add(Route(route.method, path, route.handler, options, route.socket, route.namespace))
 
     def _declare(self, path: str, methods: Iterable[str], options: RouteOptions) -> Callable[[Handler], Handler]:
-        unknown = set(options) - RouteOptions.__annotations__.keys()
-        if unknown:
-            raise ConfigurationError(
-                f"{path}: a route has no option {', '.join(sorted(unknown))}.",
-                hint=f"There are: {', '.join(sorted(RouteOptions.__annotations__))}.",
-            )
+        _check_options(path, options, RouteOptions)
         path = self.prefix + path
         check_pattern(path)
         methods = tuple(method.upper() for method in methods)
@@ -170,15 +210,33 @@ class Routes:
         locals_ = sys._getframe(2).f_locals
 
         def register(handler: Handler) -> Handler:
-            namespace = dict(locals_) if "<locals>" in getattr(handler, "__qualname__", "") else {}
+            namespace = _namespace(handler, locals_)
             for method in methods:
-                self._add(Route(method, path, handler, {**self.defaults, **options}, namespace))
+                self._add(Route(method, path, handler, {**self.defaults, **options}, namespace=namespace))
             return handler
 
         return register
 
     def _add(self, route: Route) -> None:
         self.routes.append(route)
+
+
+def _namespace(handler: Callable[..., Any], locals_: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(locals_) if "<locals>" in getattr(handler, "__qualname__", "") else {}
+
+
+def _guards(options: Mapping[str, Any]) -> RouteOptions:
+    """What also holds for WebSockets."""
+    return {name: options[name] for name in ("roles", "scopes") if name in options}  # type: ignore[return-value]
+
+
+def _check_options(path: str, options: Mapping[str, Any], known: type) -> None:
+    unknown = set(options) - known.__annotations__.keys()
+    if unknown:
+        raise ConfigurationError(
+            f"{path}: a route has no option {', '.join(sorted(unknown))}.",
+            hint=f"There are: {', '.join(sorted(known.__annotations__))}.",
+        )
 
 
 def check_pattern(path: str) -> None:
@@ -212,11 +270,12 @@ def check_pattern(path: str) -> None:
 class Leaf:
     """A pattern's end: its routes by method. A `mount` is a leaf whose `default` takes every method."""
 
-    __slots__ = ("allow", "default", "pattern", "routes")
+    __slots__ = ("allow", "default", "pattern", "routes", "websocket")
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         self.routes: dict[str, Route] = {}
+        self.websocket: Route | None = None
         self.allow = ""
         self.default: Route | None = None
         """Answers methods that have no route: with 405."""
@@ -254,12 +313,15 @@ class Router:
             ConfigurationError: The same method is on the same path already.
         """
         leaf = self._leaf(route.path)
-        other = leaf.routes.get(route.method)
+        other = leaf.websocket if route.method == WEBSOCKET else leaf.routes.get(route.method)
         if other is not None:
             raise ConfigurationError(
                 f"{route.label} and {other.label} answer the same requests.", hint="Remove one, or change its path."
             )
-        leaf.routes[route.method] = route
+        if route.method == WEBSOCKET:
+            leaf.websocket = route
+        else:
+            leaf.routes[route.method] = route
         return leaf
 
     def _leaf(self, path: str) -> Leaf:

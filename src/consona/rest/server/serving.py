@@ -28,13 +28,15 @@ from consona.rest.server.problems import (
     MethodNotAllowed,
     RequestTimeout,
     ServiceUnavailable,
+    UpgradeRequired,
     problem_response,
 )
 from consona.rest.server.requests import Background, ClientGone, Request, local_path
 from consona.rest.server.responses import Empty, Response, Scope, Send
-from consona.rest.server.routing import METHODS, Leaf, Route, Router
+from consona.rest.server.routing import METHODS, WEBSOCKET, Leaf, Route, Router
 from consona.rest.server.settings import ServerSettings, Trust
 from consona.rest.server.threads import Threads
+from consona.rest.server.websocket import WebSocket
 from consona.telemetry import trace
 
 if TYPE_CHECKING:
@@ -79,12 +81,14 @@ class Serving:
         self.mounts = mounts
         self.log = logging.getLogger("consona.rest.server")
         self.stopping = asyncio.Event()
-        """Set when the server begins to stop: streams of events end then."""
+        """Set when the server begins to stop: streams of events end then, and WebSockets are closed."""
         self.closed = False
         """Whether new requests are refused."""
         self._timer = OpenRequests(api.clock)
         self.open = self._timer.until
         """The tasks of requests that are not answered yet, and until when each may take."""
+        self.sockets: dict[asyncio.Task[Any], WebSocket] = {}
+        """The open WebSockets, by the task of their handler."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """Work after answers."""
         self.threads = Threads(f"consona-{api.name}", self.settings.threads)
@@ -190,36 +194,45 @@ class Serving:
         return self._find_any(scope)
 
     def _find_any(self, scope: Scope) -> tuple[Route, tuple[str, ...] | list[str]]:
-        root: str = scope.get("root_path", "")
-        path: str = scope["path"]
-        raw_path: bytes | None = scope.get("raw_path")
-        if root:
-            path = local_path(scope)
-            if raw_path is not None:
-                raw_path = raw_path.removeprefix(root.rstrip("/").encode())
         try:
-            leaf, segments = self.router.find(path, raw_path)
+            leaf, segments = self._leaf(scope)
         except ConsonaError as error:
             return self._failing(scope["method"], UNKNOWN_TARGET, error), ()
         if leaf is not None:
             route = leaf.routes.get(scope["method"])
             return (route if route is not None else self._other_method(leaf, scope["method"])), segments
+        path = local_path(scope)
         for mount in self.mounts:
             if mount.takes(path):
                 return mount.route, ()
         return self._not_found(scope["method"], path), ()
 
+    def find_websocket(self, scope: Scope) -> tuple[Route, tuple[str, ...] | list[str]] | None:
+        """The route for a WebSocket, and its path's values; None where there is none."""
+        try:
+            leaf, segments = self._leaf(scope)
+        except ConsonaError as error:
+            return self.no_websocket(error), ()
+        return None if leaf is None or leaf.websocket is None else (leaf.websocket, segments)
+
+    def no_websocket(self, error: ConsonaError) -> Route:
+        """In the place of a route: refuses with `error`."""
+        return self._failing(WEBSOCKET, UNKNOWN_TARGET, error)
+
+    def _leaf(self, scope: Scope) -> tuple[Leaf | None, tuple[str, ...] | list[str]]:
+        root: str = scope.get("root_path", "").rstrip("/")
+        raw_path: bytes | None = scope.get("raw_path")
+        return self.router.find(local_path(scope), None if raw_path is None else raw_path.removeprefix(root.encode()))
+
     def methods_at(self, scope: Scope) -> list[str] | None:
         """The methods that a request's path answers; every one for a mounted application, None for unknown paths."""
-        raw_path: bytes | None = scope.get("raw_path")
-        root: str = scope.get("root_path", "").rstrip("/")
-        path = local_path(scope)
         try:
-            leaf, _ = self.router.find(path, None if raw_path is None else raw_path.removeprefix(root.encode()))
+            leaf, _ = self._leaf(scope)
         except ConsonaError:
             return None
         if leaf is not None:
             return allowed(leaf)
+        path = local_path(scope)
         return next((list(mount.methods) for mount in self.mounts if mount.takes(path)), None)
 
     def reroute(self, request: Request, path: str) -> None:
@@ -238,6 +251,9 @@ class Serving:
             route.timeout_s, route.own_timeout = get.timeout_s, get.own_timeout
             leaf.routes["HEAD"] = route
             return route
+        if leaf.websocket is not None and not leaf.routes:
+            upgrade = UpgradeRequired("Here is a WebSocket.", headers={"upgrade": "websocket", "connection": "upgrade"})
+            return self._failing(method, leaf.pattern, upgrade)
         allow = ", ".join(allowed(leaf))
         if method == "OPTIONS":
 
@@ -267,10 +283,10 @@ class Serving:
         return self._failing(method, UNKNOWN_TARGET, NotFound("There is nothing at this path.", hint=hint))
 
     def _failing(self, method: str, target: str, error: ConsonaError) -> Route:
-        async def fail(_: Request) -> Response:
+        async def fail(*_: Any) -> Response:
             raise error
 
-        return self.new_route(method if method in METHODS else "OTHER", target, fail)
+        return self.new_route(method if method in {*METHODS, WEBSOCKET} else "OTHER", target, fail)
 
     def new_route(self, method: str, target: str, respond: Callable[..., Any]) -> Route:
         """A route of the server's own."""
@@ -308,15 +324,17 @@ class Serving:
 
     def problem(self, error: BaseException, request: Request) -> Response:
         """An error as an answer, and in the log where it is the server's fault."""
-        if not isinstance(error, ConsonaError) or (error.status >= 500 and type(error).code not in EXPECTED):
-            self._log_unexpected(error, request)
+        self.log_if_unexpected(error, request)
         response = problem_response(error, request_id=request.id, validation_status=self.settings.validation_status)
         if response.status == 401 and "www-authenticate" not in response.headers:
             guard = self.api.guard
             response.headers["www-authenticate"] = "Bearer" if guard is None else guard.challenge
         return response
 
-    def _log_unexpected(self, error: BaseException, request: Request) -> None:
+    def log_if_unexpected(self, error: BaseException, request: Request) -> None:
+        """Write an error into the log, with the places, unless it says all there is to say."""
+        if isinstance(error, ConsonaError) and (error.status < 500 or type(error).code in EXPECTED):
+            return
         # The message of a foreign error may hold values of the user's data; the places do not.
         if self.settings.debug:
             text = "".join(traceback.format_exception(error))
@@ -360,13 +378,24 @@ class Serving:
         except Exception as error:  # noqa: BLE001 nobody waits for it: counted above, and logged by the observer
             self.log.debug("%s: background %s ended with %s", self.api.name, name, type(error).__name__)
 
+    def begin_drain(self) -> None:
+        """End streams of events and WebSockets: their clients connect again elsewhere. Requests are still served."""
+        if self.stopping.is_set():
+            return
+        self.stopping.set()
+        for socket in self.sockets.values():
+            task = asyncio.get_running_loop().create_task(socket.close(RESTART, "The server stops. Connect again."))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
     async def drain(self) -> None:
         """Refuse new requests, wait for the open ones and for background work, then cut what is left."""
-        self.stopping.set()
+        self.begin_drain()
         self.closed = True
         self._max_open = -1  # so that the one comparison of the hot path refuses them
         ends = self._clock() + self.settings.drain
         await self._wait_for(set(self.open), "open requests", ends)
+        await self._wait_for(set(self.sockets), "WebSockets", ends)
         await self._wait_for(self.tasks, "pieces of background work", ends)
         self.threads.close()
         self._timer.close()
@@ -385,6 +414,9 @@ class Serving:
                 task.cancel()
             await asyncio.wait(late, timeout=CUT_S)
 
+
+RESTART: Final = 1012
+"""The close code of a server that stops, and will be back: connect again."""
 
 CUT_S: Final = 1.0
 """How long something that was cancelled may take to clean up."""

@@ -34,6 +34,10 @@ class ServerSettings:
     """More bytes of headers are answered with 431."""
     max_open: int = 10_000
     """More requests at once are answered with 503."""
+    max_message: int = 1024 * 1024
+    """Longer messages of WebSockets close them with 1009. A route may have its own."""
+    max_sockets: int = 10_000
+    """More WebSockets at once are answered with 503."""
     drain: float = 20.0
     """How long open requests and work after answers may go on when the server stops."""
     threads: int = 16
@@ -59,7 +63,16 @@ class ServerSettings:
     """Where Prometheus finds the figures of this process, such as `/metrics`; empty for nowhere, as they tell much."""
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "max_body", "max_headers", "max_header_bytes", "max_open", "threads"):
+        for name in (
+            "timeout",
+            "max_body",
+            "max_headers",
+            "max_header_bytes",
+            "max_open",
+            "max_message",
+            "max_sockets",
+            "threads",
+        ):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"ServerSettings({name}={getattr(self, name)!r}) must be above zero.")
         if not self.drain >= 0:
