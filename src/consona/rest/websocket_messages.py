@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from consona.errors import ConfigurationError, ConsonaError, ValidationError
-from consona.rest.validation import wrong_fields
+from consona.validation import wrong_fields
 
 __all__ = [
     "PACKED",
