@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from consona.address import Address
     from consona.app import App
+    from consona.auth.jwt_manager import JWTManager, TokenSettings
+    from consona.auth.keys import SigningKey
     from consona.errors import (
         AddressError,
         APIError,
@@ -95,6 +97,7 @@ __all__ = [
     "HTTPError",
     "Health",
     "Item",
+    "JWTManager",
     "Json",
     "MigrationError",
     "MissingExtra",
@@ -111,8 +114,10 @@ __all__ = [
     "Retry",
     "SQLDatabase",
     "ServerSettings",
+    "SigningKey",
     "Status",
     "Store",
+    "TokenSettings",
     "Transaction",
     "TransactionOpen",
     "ValidationError",
@@ -124,6 +129,8 @@ __all__ = [
 _NAMES: Final[dict[str, str]] = {
     "consona.address": "Address",
     "consona.app": "App",
+    "consona.auth.jwt_manager": "JWTManager TokenSettings",
+    "consona.auth.keys": "SigningKey",
     "consona.errors": (
         "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown ConfigurationError"
         " Conflict ConnectError ConsonaError ConstraintFailed DatabaseCorrupt DatabaseLocked DatabaseReadOnly"

@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final = ("run", "up", "new", "client", "doctor")
+COMMANDS: Final = ("run", "up", "new", "client", "keys", "doctor")
 
 
 def main(arguments: list[str] | None = None) -> None:
