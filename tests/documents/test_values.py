@@ -51,7 +51,7 @@ ASCENDING = [
     [False],
     [True],
     [datetime(1, 1, 1, tzinfo=UTC)],
-    [datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1)],
+    [datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)],
     [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(milliseconds=1)],
     [Timestamp(1, 1)],
     [Timestamp(1, 2)],

@@ -344,5 +344,3 @@ _CONDITIONS: Final[dict[str, Callable[[str, Any, int], Condition]]] = {
 def known_operators() -> Sequence[str]:
     """The operators of filters, for the reference."""
     return sorted([*_LOGICAL, *_CONDITIONS, "$comment"])
-
-
