@@ -1,4 +1,4 @@
-"""Waiting until a database changes: at once for this process' commits, by asking for those of others."""
+"""Waiting until a database changes: at once for what is announced, by asking for the rest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Changes:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def announce(self) -> None:
-        """Wake everybody. Called on the writer's thread after each commit."""
+        """Wake everybody to look. Called on any thread: after each commit of ours, when others ring."""
         if not self._waiting:
             return
         with self._lock:
@@ -45,7 +45,8 @@ class Changes:
     async def wait(self, since: int, *, timeout_s: float | None = None) -> int:
         """Wait until the version is not `since`, or until time is over. Returns the version then.
 
-        Another process' change is seen within 5 ms while changes come often, within 250 ms after a quiet time.
+        Another process' change is seen when it is announced (see `doorbell`), and without that within 5 ms while
+        changes come often, within 250 ms after a quiet time.
         """
         until = None if timeout_s is None else self._clock() + timeout_s
         pause = FIRST_PAUSE_S

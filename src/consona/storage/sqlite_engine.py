@@ -34,6 +34,7 @@ from consona.address import Address
 from consona.errors import AddressError, ConfigurationError, NotStarted, TransactionOpen
 from consona.storage.changes import Changes
 from consona.storage.connections import Connector
+from consona.storage.doorbell import Doorbell, folder_of
 from consona.storage.jobs import Read, Stop, Write, plain, settled
 from consona.storage.readers import Readers
 from consona.storage.settings import SQLiteSettings
@@ -62,6 +63,8 @@ class SQLiteEngine:
         self.name = self._connector.name
         self._commits = 0
         self._changes = Changes(self.data_version, shared=not address.is_memory, clock=clock)
+        shared = not address.is_memory
+        self._bell = Doorbell(folder_of(self._connector.path), on_ring=self._changes.announce) if shared else None
         self._writer = Writer(self._connector, on_commit=self._committed, clock=clock)
         self._readers = Readers(self._connector)
         self._snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
@@ -225,6 +228,8 @@ class SQLiteEngine:
     async def changed(self, since: int, *, timeout: float | None = None) -> int:  # noqa: ASYNC109  no scope is cancelled
         """Wait until `data_version()` is not `since`; returns it. After `timeout` seconds, returns `since`."""
         self._usable()
+        if self._bell is not None:
+            self._bell.listen()
         return await self._changes.wait(since, timeout_s=timeout)
 
     # Life.
@@ -271,6 +276,8 @@ class SQLiteEngine:
         self._readers.close()
         for snapshot in list(self._snapshots):
             snapshot.cut()
+        if self._bell is not None:
+            self._bell.close()
         with self._quick_lock:
             quick, self._quick = self._quick, None
             if quick is not None:
@@ -282,6 +289,8 @@ class SQLiteEngine:
     def _committed(self) -> None:
         self._commits += 1
         self._changes.announce()
+        if self._bell is not None:
+            self._bell.ring()
 
     def _usable(self) -> None:
         if self._pid != os.getpid():
