@@ -6,13 +6,14 @@ import pickle
 import pytest
 
 from consona import errors
-from consona.errors import APIError, ConsonaError, FieldProblem, NotFound, RateLimited, ValidationError
+from consona.errors import APIError, ConsonaError, FieldProblem, GapError, NotFound, RateLimited, ValidationError
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, ConsonaError)]
 
 
 def make(cls):
-    return cls("It broke.", status=500) if cls is APIError else cls("It broke.", where="here")
+    needed = {APIError: {"status": 500}, GapError: {"stream": "s", "after": 1, "begin": 5}}
+    return cls("It broke.", **needed.get(cls, {"where": "here"}))
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         DeliveryError,
         DiskFull,
         FieldProblem,
+        GapError,
         MigrationError,
         MissingExtra,
         NotFound,
@@ -94,6 +95,7 @@ __all__ = [
     "DiskFull",
     "Done",
     "FieldProblem",
+    "GapError",
     "HTTPError",
     "Health",
     "Item",
@@ -134,7 +136,7 @@ _NAMES: Final[dict[str, str]] = {
     "consona.errors": (
         "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown ConfigurationError"
         " Conflict ConnectError ConsonaError ConstraintFailed DatabaseCorrupt DatabaseLocked DatabaseReadOnly"
-        " DeadlineExceeded DeliveryError DiskFull FieldProblem MigrationError MissingExtra NotFound NotStarted"
+        " DeadlineExceeded DeliveryError DiskFull FieldProblem GapError MigrationError MissingExtra NotFound NotStarted"
         " PermissionDenied PipelineError PoolTimeout QueryError RateLimited TransactionOpen ValidationError"
     ),
     "consona.part": "Health Part Status",

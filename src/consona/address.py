@@ -28,6 +28,10 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "http": "consona.rest.client.aiohttp_transport:AiohttpTransport",
         "https": "consona.rest.client.aiohttp_transport:AiohttpTransport",
     },
+    "log": {
+        "memory": "consona.log.memory:MemoryLog",
+        "sqlite": "consona.log.sqlite:SQLiteLog",
+    },
     "sql": {
         "sqlite": "consona.sql.sqlite:SQLite",
     },

@@ -27,6 +27,7 @@
     │   └── TransactionOpen         a call that would wait for its own task's transaction
     ├── MigrationError
     ├── DeliveryError               a message was not delivered or not acknowledged
+    ├── GapError                    a reader of a log fell behind what is kept
     └── PipelineError
 
 Each error carries a stable `code`, a `hint` that says what to do, a `context` of names, sizes and
@@ -57,6 +58,7 @@ __all__ = [
     "DeliveryError",
     "DiskFull",
     "FieldProblem",
+    "GapError",
     "MigrationError",
     "MissingExtra",
     "NotFound",
@@ -363,6 +365,24 @@ class DeliveryError(ConsonaError):
     """A message was not delivered, or its receipt could not be confirmed."""
 
     code = "delivery"
+
+
+class GapError(ConsonaError):
+    """A reader fell so far behind that records were trimmed before it read them.
+
+    Attributes:
+        stream: Whose records.
+        after: Where the reader stood.
+        begin: Behind which position the records begin that are kept.
+    """
+
+    code = "log.gap"
+    status = 410
+    hint = "Begin again at `begin` and accept the loss, or keep more: raise the retention above the longest pause."
+
+    def __init__(self, message: str = "", *, stream: str, after: int, begin: int, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.stream, self.after, self.begin = stream, after, begin
 
 
 class PipelineError(ConsonaError):

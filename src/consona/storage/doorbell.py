@@ -60,17 +60,19 @@ class Doorbell:
 
     def listen(self) -> None:
         """Hear the others from now on. A second call does nothing; where it cannot be done, it is not."""
-        if self._tried:
+        if self._tried:  # the usual case, without the lock
             return
         with self._lock:
-            if self._tried or self._closed:
-                return
-            self._tried = True
-            with contextlib.suppress(OSError):
-                self._listening = self._bound()
-            if self._listening is not None:
-                arguments = (self._listening,)
-                threading.Thread(target=self._hear, args=arguments, name="consona doorbell", daemon=True).start()
+            if not self._closed and not self._tried:
+                self._begin()
+
+    def _begin(self) -> None:
+        self._tried = True
+        with contextlib.suppress(OSError):
+            self._listening = self._bound()
+        if self._listening is not None:
+            arguments = (self._listening,)
+            threading.Thread(target=self._hear, args=arguments, name="consona doorbell", daemon=True).start()
 
     def close(self) -> None:
         with self._lock:
@@ -114,7 +116,7 @@ class Doorbell:
         try:
             if self._ringing is None:
                 self._ringing = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._ringing.setblocking(False)
+                self._ringing.settimeout(0)
             self._ringing.sendto(b"!", os.fspath(path))
         except ConnectionRefusedError:
             with contextlib.suppress(OSError):

@@ -18,17 +18,22 @@ PAUSE_S: Final = 0.5
 
 
 class Sweeper:
-    """Calls `sweep` every half second, from `start` to `stop`; a failure is logged, and tried again later."""
+    """Calls `sweep` every half second (or `pause_s`), from `start` to `stop`; a failure is logged, and tried again later."""
 
     def __init__(
-        self, sweep: Callable[[], Awaitable[int]], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        sweep: Callable[[], Awaitable[int]],
+        *,
+        pause_s: float = PAUSE_S,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._sweep = sweep
+        self._pause_s = pause_s
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._work(), name="consona store sweeper")
+        self._task = asyncio.create_task(self._work(), name="consona sweeper")
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -40,11 +45,11 @@ class Sweeper:
     async def _work(self) -> None:
         failing = False
         while True:
-            await self._sleep(PAUSE_S)
+            await self._sleep(self._pause_s)
             try:
                 await self._sweep()
                 failing = False
             except ConsonaError as error:
                 if not failing:
-                    log.warning("Expired items could not be removed (it is tried again): %s", error.message)
+                    log.warning("What is out of date could not be removed (it is tried again): %s", error.message)
                 failing = True
