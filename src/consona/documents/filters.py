@@ -76,7 +76,7 @@ def parse_filter(raw: Raw | None, collation: Collation | None = None) -> Filter:
         True
         >>> parse_filter({"price": {"$lessThan": 5}})
         Traceback (most recent call last):
-        consona.documents.errors.OperatorError: '$lessThan' is no operator of a filter. …
+        consona.documents.errors.OperatorError: '$lessThan' is no operator of a filter. The reference lists the operators that there are.
     """
     return Filter(raw or {}, parse_node({} if raw is None else raw), collation)
 
