@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, get_args
 
 from consona.address import Address, adapter_for
@@ -23,6 +24,7 @@ from consona.part import Health, Part, Status
 from consona.resilience import Policy, Retry
 from consona.sql.dialect import Dialect
 from consona.sql.engine import Begin, Isolation, Session, SQLEngine, SupportsHealth, SupportsScripts, SupportsStats
+from consona.sql.migrations.runner import MigrationRun, Migrations
 from consona.sql.queries import Queries
 from consona.sql.transaction import Transaction
 from consona.storage.transaction import caller
@@ -184,6 +186,27 @@ class SQLDatabase(Part, Queries):
         with self.observer.operation("SCRIPT"):
             self._session(writes=True)
             await engine.execute_script(sql)
+
+    async def migrate(self, folder: Path | str, *, wait: float = 300.0) -> list[MigrationRun]:
+        """Run the migrations of a folder that did not run yet. At the start of a program, before it serves.
+
+        Many processes may do so at the same time: one runs them, the others wait for it. `Migrations` has the
+        rest: status, down, to a version, dry runs.
+
+        Args:
+            folder: Where the files are: `0001_create_users.sql`, `0002_fill.py`.
+            wait: Seconds to wait while somebody else migrates the same database.
+
+        Returns:
+            What ran, in order; nothing where the database is up to date.
+
+        Raises:
+            MigrationFileError: A file cannot be understood; nothing was run.
+            MigrationConflict: Files and history do not fit: edited, missing, out of order, half done.
+            MigrationFailed: One failed; those before it stay.
+            MigrationLocked: Somebody else was at it for too long.
+        """
+        return await Migrations(self, folder, wait=wait).up()
 
     def _engine(self) -> SQLEngine:
         self._require_started()

@@ -16,6 +16,7 @@ An engine takes an `Address` in its constructor, and opens nothing there.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -33,6 +34,7 @@ __all__ = [
     "SupportsExplain",
     "SupportsHealth",
     "SupportsNative",
+    "SupportsPinning",
     "SupportsScripts",
     "SupportsStats",
 ]
@@ -133,6 +135,18 @@ class SupportsScripts(Protocol):
 class SupportsExplain(Protocol):
     async def explain(self, statement: Statement, values: Sequence[Any], *, analyze: bool) -> str:
         """The plan, as text for people. `analyze` runs the statement, and undoes it."""
+
+
+@runtime_checkable
+class SupportsPinning(Protocol):
+    """One connection for several statements, which need not be a transaction. Migrations run on it."""
+
+    def pinned(self) -> AbstractAsyncContextManager[Session]:
+        """A session on one connection. What is set in it (a lock, a variable) lasts to the end of the block.
+
+        Outside of `begin`, a statement runs in no transaction but its own, so that CREATE INDEX CONCURRENTLY,
+        VACUUM and PRAGMA work. Afterwards the connection is clean, or closed.
+        """
 
 
 @runtime_checkable

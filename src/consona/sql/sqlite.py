@@ -9,28 +9,23 @@ so that it sorts by time and SQLite's date functions read it; bool as 0 and 1; J
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
-from typing import Any, Final
-from uuid import UUID
+from typing import Any
 
 import apsw
 
 from consona.address import Address
-from consona.errors import DatabaseReadOnly, FieldProblem, ValidationError
+from consona.errors import DatabaseReadOnly
 from consona.sql.dialect import SQLITE
 from consona.sql.engine import Begin, Done, Rows
-from consona.sql.placeholders import WRITING, Statement
-from consona.sql.values import Array, JsonText
+from consona.sql.placeholders import Statement
+from consona.sql.sqlite_pinned import MemorySession, PinnedSQLite
+from consona.sql.sqlite_statements import encoded, executing, executing_many, fetching, opening
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
 from consona.storage.transaction import Transaction
 
 __all__ = ["SQLite", "SQLiteTransaction"]
-
-_AS_IT_IS: Final = frozenset({int, str, float, bytes, bool, type(None)})
-INSERTING: Final = frozenset({"INSERT", "REPLACE"})
 
 
 class SQLite:
@@ -57,20 +52,20 @@ class SQLite:
         return self._engine
 
     async def execute(self, statement: Statement, values: Sequence[Any]) -> Done:
-        return await self.native.write(_executing(statement, encoded(values)))
+        return await self.native.write(executing(statement, encoded(values)))
 
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
-        return await self.native.write(_executing_many(statement, [encoded(row) for row in rows]))
+        return await self.native.write(executing_many(statement, [encoded(row) for row in rows]))
 
     async def fetch(self, statement: Statement, values: Sequence[Any]) -> Rows:
-        fetching = _fetching(statement, encoded(values))
+        run = fetching(statement, encoded(values))
         if statement.reads and statement.text not in self._writes:
             try:
-                return await self.native.read(fetching)
+                return await self.native.read(run)
             except DatabaseReadOnly:
                 if len(self._writes) < 1000:
                     self._writes.add(statement.text)
-        return await self.native.write(fetching)
+        return await self.native.write(run)
 
     async def stream(self, statement: Statement, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Rows]:
         if self._address.is_memory or not statement.reads:
@@ -81,7 +76,7 @@ class SQLite:
             return
         snapshot = self.native.snapshot()
         try:
-            columns, cursor = await snapshot.run(_opening(statement, encoded(values)))
+            columns, cursor = await snapshot.run(opening(statement, encoded(values)))
             first = True
             while (rows := await snapshot.run(lambda _: list(islice(cursor, batch)))) or first:
                 first = False
@@ -101,6 +96,10 @@ class SQLite:
 
         await self.native.write(run)
 
+    def pinned(self) -> MemorySession | PinnedSQLite:
+        native = self.native
+        return MemorySession(self, native) if self._address.is_memory else PinnedSQLite(native._connector)
+
     async def ping(self) -> None:
         await self.native.read(lambda db: db.execute("SELECT 1"))
 
@@ -116,16 +115,16 @@ class SQLiteTransaction:
         self._how = how
 
     async def execute(self, statement: Statement, values: Sequence[Any]) -> Done:
-        return await self.native.run(_executing(statement, encoded(values)))
+        return await self.native.run(executing(statement, encoded(values)))
 
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
-        return await self.native.run(_executing_many(statement, [encoded(row) for row in rows]))
+        return await self.native.run(executing_many(statement, [encoded(row) for row in rows]))
 
     async def fetch(self, statement: Statement, values: Sequence[Any]) -> Rows:
-        return await self.native.run(_fetching(statement, encoded(values)))
+        return await self.native.run(fetching(statement, encoded(values)))
 
     async def stream(self, statement: Statement, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Rows]:
-        columns, cursor = await self.native.run(_opening(statement, encoded(values)))
+        columns, cursor = await self.native.run(opening(statement, encoded(values)))
         try:
             first = True
             while (rows := await self.native.run(lambda _: list(islice(cursor, batch)))) or first:
@@ -145,92 +144,3 @@ class SQLiteTransaction:
 
     async def rollback(self) -> None:
         await self.native.rollback()
-
-
-def encoded(values: Sequence[Any]) -> Sequence[Any]:
-    """The values as SQLite stores them."""
-    for value in values:
-        if type(value) not in _AS_IT_IS:
-            return [_stored(value) for value in values]
-    return values
-
-
-def _stored(value: Any) -> Any:
-    if isinstance(value, JsonText):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(" ", "microseconds")
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal | UUID):
-        return str(value)
-    if isinstance(value, Array):
-        raise ValidationError(
-            "SQLite has no arrays.",
-            fields=[FieldProblem("values", "an Array, which SQLite has not")],
-            hint="Store the list as JSON: Json(value).",
-        )
-    return value
-
-
-def _executing(statement: Statement, values: Sequence[Any]) -> Callable[[apsw.Connection], Done]:
-    text, verb = statement.text, statement.verb
-
-    def execute(db: apsw.Connection) -> Done:
-        if verb in INSERTING:
-            db.set_last_insert_rowid(0)  # so that a row that was not inserted gives no key, and not another's
-            db.execute(text, values).fetchall()
-            return Done(db.changes(), db.last_insert_rowid() or None)
-        db.execute(text, values).fetchall()  # to the end, also where it gives rows that nobody asked for
-        return Done(db.changes() if verb in WRITING else 0)
-
-    return execute
-
-
-def _executing_many(statement: Statement, rows: Sequence[Sequence[Any]]) -> Callable[[apsw.Connection], Done]:
-    def execute(db: apsw.Connection) -> Done:
-        before = db.total_changes()
-        db.set_last_insert_rowid(0)
-        for _ in db.executemany(statement.text, rows):
-            pass
-        key = db.last_insert_rowid() if statement.verb in INSERTING else 0
-        return Done(db.total_changes() - before, key or None)
-
-    return execute
-
-
-def _fetching(statement: Statement, values: Sequence[Any]) -> Callable[[apsw.Connection], Rows]:
-    def fetch(db: apsw.Connection) -> Rows:
-        columns, cursor = _opened(db, statement.text, values)
-        return Rows(columns, cursor.fetchall())
-
-    return fetch
-
-
-def _opening(
-    statement: Statement, values: Sequence[Any]
-) -> Callable[[apsw.Connection], tuple[tuple[str, ...], apsw.Cursor]]:
-    return lambda db: _opened(db, statement.text, values)
-
-
-def _opened(db: apsw.Connection, text: str, values: Sequence[Any]) -> tuple[tuple[str, ...], apsw.Cursor]:
-    cursor = db.execute(text, values)
-    try:
-        return tuple(name for name, *_ in cursor.get_description()), cursor
-    except apsw.ExecutionCompleteError:
-        return _columns(db, text, values), cursor
-
-
-def _columns(db: apsw.Connection, text: str, values: Sequence[Any]) -> tuple[str, ...]:
-    """What a statement's columns are called that gave no rows: it is prepared once more, and not run."""
-    found: list[str] = []
-
-    def look(cursor: apsw.Cursor, _sql: str, _bindings: Any) -> bool:
-        found.extend(name for name, *_ in cursor.get_description())
-        return False
-
-    cursor = db.cursor()
-    cursor.exec_trace = look
-    with contextlib.suppress(apsw.ExecTraceAbort):
-        cursor.execute(text, values)
-    return tuple(found)

@@ -33,7 +33,9 @@ class Transaction(Queries):
         depth: 0 for a transaction, 1 and more for a savepoint.
     """
 
-    def __init__(self, database: SQLDatabase, how: Begin, parent: Transaction | None) -> None:
+    def __init__(
+        self, database: SQLDatabase, how: Begin, parent: Transaction | None, *, session: Session | None = None
+    ) -> None:
         self.database = database
         self.name = how.name
         self.observer = database.observer
@@ -41,6 +43,8 @@ class Transaction(Queries):
         self.depth: int = 0 if parent is None else parent.depth + 1
         self._how = how
         self._parent = parent
+        self._begins_in = session
+        """Where it begins, if not on a connection that the engine chooses."""
         self._child: Transaction | None = None
         self._open: OpenTransaction | None = None
         self._state = "not begun"
@@ -72,7 +76,7 @@ class Transaction(Queries):
         parent = self._parent
         with self.observer.operation("BEGIN" if parent is None else "SAVEPOINT"):
             if parent is None:
-                self._open = await self.database._engine().begin(self._how)
+                self._open = await (self._begins_in or self.database._engine()).begin(self._how)
             else:
                 self._open = await parent._nest(self)
         self._state = "open"

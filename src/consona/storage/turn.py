@@ -18,26 +18,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Turn"]
+__all__ = ["Turn", "try_lock", "unlock"]
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(fd: int) -> None:
+    def try_lock(fd: int) -> None:
+        """Lock an open file for this process, until `unlock` or its end. Raises OSError where another one has it."""
         os.lseek(fd, 0, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
 
-    def _unlock(fd: int) -> None:
+    def unlock(fd: int) -> None:
         os.lseek(fd, 0, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(fd: int) -> None:
+    def try_lock(fd: int) -> None:
+        """Lock an open file, until `unlock` or until it is closed. Raises OSError where another one has it."""
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _unlock(fd: int) -> None:
+    def unlock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
@@ -75,7 +77,7 @@ class Turn:
         pause = 0.0002
         while True:
             try:
-                _lock(self._fd)
+                try_lock(self._fd)
                 self._impatient = False
                 return
             except OSError:
@@ -90,7 +92,7 @@ class Turn:
     def give_back(self) -> None:
         if self._fd >= 0:
             with contextlib.suppress(OSError):
-                _unlock(self._fd)
+                unlock(self._fd)
 
     def close(self, *, delete: bool) -> None:
         """Leave the queue. `delete` the file where no other process has the database open."""
