@@ -533,7 +533,7 @@ def test_signatures_that_cannot_be_bound_say_why():
     refuse("GET has none", body_of_get, "GET")
     refuse(r"has no \{b\}", not_in_path)
     refuse("from the header as text", struct_header)
-    refuse("cannot yield", yields)
+    refuse("answer to a GET", yields)
     refuse("bytes alone", image)
     refuse("204 has no body", full, status=204)
 

@@ -260,7 +260,7 @@ class APIServer(Routes, ASGIApplication):
             route.max_body = route.options.get("max_body", self.settings.max_body)
             route.max_message = route.socket.get("max_message", self.settings.max_message)
             if self.settings.observe:
-                lasting = signature.is_websocket
+                lasting = signature.is_websocket or signature.is_event_stream
                 route.series = self.observer.series(route.method, route.path, lasting=lasting)
             route.respond = compile_route(signature, guard=self.guard, run_in_thread=serving.threads.run)
         for mount in self.mounts:

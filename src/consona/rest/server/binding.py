@@ -42,6 +42,7 @@ import msgspec
 from consona.errors import ConfigurationError, ConsonaError
 from consona.rest.server.bodies import UNREADABLE, BodyReader
 from consona.rest.server.conditional import Precondition, demand_match, tag_answer
+from consona.rest.server.events import Event, EventStream
 from consona.rest.server.explaining import Explainer
 from consona.rest.server.guards import Guard, admit
 from consona.rest.server.parameters import Injected, Parameter, is_body_like
@@ -56,7 +57,7 @@ from consona.rest.server.responses import (
     msgpack_encode,
 )
 from consona.rest.server.routing import WEBSOCKET, Respond, Route
-from consona.rest.server.texts import finite, holds_decimal, query_reader, texts_struct
+from consona.rest.server.texts import codec_of, finite, holds_decimal, query_reader, texts_struct
 from consona.validation import plain_words
 
 __all__ = ["AnswerMismatch", "Signature", "compile_route", "source_of"]
@@ -128,9 +129,23 @@ class Signature:
             raise ConfigurationError(
                 f"{label}: bytes alone do not say what they are.", hint='Return Response(data, media_type="image/png").'
             )
-        if inspect.isasyncgenfunction(self.route.handler) or inspect.isgeneratorfunction(self.route.handler):
+        if inspect.isgeneratorfunction(self.route.handler):
             raise ConfigurationError(
-                f"{label}: a handler cannot yield.", hint="Return StreamingResponse(generator(), media_type=…)."
+                f"{label}: a handler that yields events is declared with `async def`.",
+                hint="Or return EventStream(generator()).",
+            )
+        if self.yields:
+            self._check_events()
+
+    def _check_events(self) -> None:
+        label = self.route.label
+        if self.route.method != "GET" or self.status != 200:
+            raise ConfigurationError(f"{label}: a stream of events is the answer to a GET, with status 200.")
+        if self.route.options.get("etag"):
+            raise ConfigurationError(f"{label}: a stream of events has no ETag.")
+        if self.event_data is bytes:
+            raise ConfigurationError(
+                f"{label}: bytes are no events.", hint="Return StreamingResponse(generator(), media_type=…)."
             )
 
     def _check_websocket(self) -> None:
@@ -149,6 +164,23 @@ class Signature:
     @property
     def is_websocket(self) -> bool:
         return self.route.method == WEBSOCKET
+
+    @property
+    def yields(self) -> bool:
+        """Whether the handler yields events."""
+        return inspect.isasyncgenfunction(self.route.handler)
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self.yields or (isinstance(self.returns, type) and issubclass(self.returns, EventStream))
+
+    @property
+    def event_data(self) -> Any:
+        """The declared type of the data of each event that the handler yields."""
+        yielded = (get_args(self.returns) or (Any,))[0] if self.yields else Any
+        if get_origin(yielded) is Event or yielded is Event:
+            return (get_args(yielded) or (Any,))[0]
+        return yielded
 
     @property
     def guarded(self) -> bool:
@@ -252,9 +284,12 @@ class _Writer:
             self.lines.append("    demand_match(fields)")
         if self.signature.texts or self.signature.body is not None:
             self._write_reading()
-        self._write_call()
-        if not self.signature.is_websocket:
-            self._write_answer()
+        if self.signature.yields:
+            self._write_events()
+        else:
+            self._write_call()
+            if not self.signature.is_websocket:
+                self._write_answer()
         return "\n".join(self.lines) + "\n"
 
     def _write_reading(self) -> None:
@@ -285,7 +320,7 @@ class _Writer:
             if parameter.place == "header":
                 add(f"        value = fields.get({parameter.alias.encode('latin-1')!r})")
                 add("        if value is not None:")
-                add(f'            raw["p{i}"] = value.decode("latin-1")')
+                add(f'            raw["p{i}"] = value.decode("{codec_of(parameter.alias)}")')
         cookies = [(i, p) for i, p in texts if p.place == "cookie"]
         if cookies:
             add("        cookies = request.cookies")
@@ -337,6 +372,25 @@ class _Writer:
             self.lines.append(f"{indent}result = await handler({arguments})")
         else:
             self.lines.append(f"{indent}result = await run_in_thread(partial(handler, {arguments}))")
+
+    def _write_events(self) -> None:
+        """The call of a handler that yields. What must be cleaned up after it lives as long as the stream."""
+        add = self.lines.append
+        self.names["EventStream"] = EventStream
+        arguments = self._arguments(self.signature.parameters, "")
+        if not any(provider.kind == "generator" for provider in self.signature.providers):
+            for position, provider in enumerate(self.signature.providers):
+                self._write_provider(position, provider, "    ")
+            add(f"    return EventStream(handler({arguments}))")
+            return
+        add("    async def events():")
+        add("        async with contextlib.AsyncExitStack() as stack:")
+        for position, provider in enumerate(self.signature.providers):
+            self._write_provider(position, provider, " " * 12)
+        add(f"            async with contextlib.aclosing(handler({arguments})) as yielded:")
+        add("                async for event in yielded:")
+        add("                    yield event")
+        add("    return EventStream(events())")
 
     def _write_provider(self, position: int, provider: Injected, indent: str) -> None:
         name = f"provide_{position}"

@@ -12,7 +12,7 @@ from consona.rest.server.bodies import UNREADABLE, BodyReader
 from consona.rest.server.parameters import Parameter
 from consona.rest.server.problems import BadRequest
 from consona.rest.server.requests import Request
-from consona.rest.server.texts import REPEATED, finite, query_reader
+from consona.rest.server.texts import REPEATED, codec_of, finite, query_reader
 from consona.validation import plain_words
 
 __all__ = ["Explainer"]
@@ -76,7 +76,7 @@ def _values_of(request: Request, parameter: Parameter) -> list[str]:
         return [request.segments[request.route.path_names.index(parameter.alias)]]
     if parameter.place == "header":
         value = request.fields.get(parameter.alias.encode("latin-1"))
-        return [] if value is None else [value.decode("latin-1")]
+        return [] if value is None else [value.decode(codec_of(parameter.alias))]
     if parameter.place == "cookie":
         return [value for name, value in request.cookies.items() if name == parameter.alias]
     raw: dict[str, Any] = {}

@@ -17,6 +17,7 @@ import msgspec
 
 from consona.errors import AuthenticationError, ConsonaError, PermissionDenied, ValidationError
 from consona.rest.server.binding import Signature
+from consona.rest.server.events import EVENT_STREAM
 from consona.rest.server.parameters import FiniteFloat, Parameter
 from consona.rest.server.problems import (
     PROBLEM_TYPE,
@@ -87,7 +88,9 @@ class _Schemas:
         types: list[Any] = [Problem]
         for signature in signatures:
             types += [_shown_type(parameter) for parameter in (*signature.texts, signature.body) if parameter]
-            if _has_schema(signature.returns):
+            if signature.yields:
+                types.append(signature.event_data)
+            elif _has_schema(signature.returns):
                 types.append(signature.returns)
         found, self.components = msgspec.json.schema_components(
             types, ref_template=_REFERENCE, schema_hook=lambda _: {}
@@ -199,7 +202,9 @@ class _Operation:
     def _responses(self) -> dict[str, Any]:
         signature = self.signature
         answer: dict[str, Any] = {"description": title_of(signature.status)}
-        if _has_schema(signature.returns):
+        if signature.is_event_stream:
+            answer["content"] = {EVENT_STREAM: self._events()}
+        elif _has_schema(signature.returns):
             schema = self.schemas.of(signature.returns)
             answer["content"] = {kind: {"schema": schema} for kind in ("application/json", "application/msgpack")}
         elif signature.returns is inspect.Parameter.empty or signature.returns is Any:
@@ -212,6 +217,13 @@ class _Operation:
             responses[str(status)] = self._problem(words)
         responses["default"] = self._problem("Anything else that went wrong.")
         return responses
+
+    def _events(self) -> dict[str, Any]:
+        """A stream is text to OpenAPI 3.1; what each event's data is, is said beside it."""
+        described: dict[str, Any] = {"schema": {"type": "string"}}
+        if self.signature.event_data is not Any:
+            described["x-event-data"] = self.schemas.of(self.signature.event_data)
+        return described
 
     def _failures(self) -> dict[int, str]:
         """Status -> what it means here."""

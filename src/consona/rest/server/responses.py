@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from urllib.parse import quote
@@ -212,36 +212,44 @@ class StreamingResponse(Response):
         headers = [*self.raw_headers, request.id_header] if request.has_id else self.raw_headers
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         if not request.wants_body:
-            await _close(self.parts)
+            await close_parts(self.parts)
             await send({"type": "http.response.body", "body": b""})
             return
-        ended_by: list[Any] = [request.wait_for_disconnect()]
-        if self.media_type.startswith("text/event-stream"):
-            ended_by.append(request.serving.stopping.wait())
-        whole = await until_any(self._send_parts(request, send), ended_by)
+        whole = await until_any(self._send_parts(request, send), self._ends(request, send))
         if whole or not request.disconnected:
             await send({"type": "http.response.body", "body": b""})
 
-    async def _send_parts(self, request: Request, send: Send) -> None:
+    def _ends(self, request: Request, send: Send) -> list[Awaitable[Any]]:  # noqa: ARG002 a stream of events sends too
+        """Each of these ends the stream."""
+        ends: list[Awaitable[Any]] = [request.wait_for_disconnect()]
+        if self.media_type.startswith("text/event-stream"):
+            ends.append(request.serving.stopping.wait())
+        return ends
+
+    def _iterated(self, request: Request) -> AsyncIterable[Any]:
         parts = self.parts
-        pieces = parts if isinstance(parts, AsyncIterable) else request.serving.threads.iterate(parts)
+        return parts if isinstance(parts, AsyncIterable) else request.serving.threads.iterate(parts)
+
+    async def _send_parts(self, request: Request, send: Send) -> None:
+        pieces = self._iterated(request)
         try:
             async for piece in pieces:
                 if piece:
                     data = piece.encode() if isinstance(piece, str) else piece
                     await send({"type": "http.response.body", "body": data, "more_body": True})
         finally:
-            await _close(pieces)
+            await close_parts(pieces)
 
 
-async def _close(parts: Any) -> None:
+async def close_parts(parts: Any) -> None:
+    """Close an iterator that may not be at its end."""
     close = getattr(parts, "aclose", None)
     if close is not None:
         with contextlib.suppress(RuntimeError):  # it is being closed already
             await close()
 
 
-async def until_any(work: Any, ended_by: list[Any]) -> bool:
+async def until_any(work: Any, ended_by: Sequence[Awaitable[Any]]) -> bool:
     """Run `work` until it is done (True), or one of the others is, which cancels it (False)."""
     worker = asyncio.ensure_future(work)
     enders = [asyncio.ensure_future(ender) for ender in ended_by]

@@ -13,7 +13,7 @@ import msgspec
 
 from consona.rest.server.parameters import Parameter
 
-__all__ = ["REPEATED", "finite", "holds_decimal", "query_reader", "texts_struct"]
+__all__ = ["REPEATED", "codec_of", "finite", "holds_decimal", "query_reader", "texts_struct"]
 
 
 def texts_struct(texts: list[Parameter]) -> type[msgspec.Struct]:
@@ -65,6 +65,11 @@ def finite(value: Any) -> None:
     members = value if isinstance(value, list | tuple | set | frozenset) else [value]
     if any(isinstance(member, decimal.Decimal) and not member.is_finite() for member in members):
         raise msgspec.ValidationError("Expected a finite number")
+
+
+def codec_of(header: str) -> str:
+    """How a header is read: the one that browsers write in UTF-8 (WHATWG HTML, section 9.2.4) as such."""
+    return "utf-8" if header == "last-event-id" else "latin-1"
 
 
 REPEATED: Final = "given more than once"
