@@ -23,9 +23,18 @@ from consona.errors import ConfigurationError, ConsonaError, QueryError, Transac
 from consona.part import Health, Part, Status
 from consona.resilience import Policy, Retry
 from consona.sql.dialect import Dialect
-from consona.sql.engine import Begin, Isolation, Session, SQLEngine, SupportsHealth, SupportsScripts, SupportsStats
+from consona.sql.engine import (
+    Begin,
+    Isolation,
+    Session,
+    SQLEngine,
+    SupportsHealth,
+    SupportsReading,
+    SupportsScripts,
+    SupportsStats,
+)
 from consona.sql.migrations.runner import MigrationRun, Migrations
-from consona.sql.queries import Queries
+from consona.sql.queries import Queries, Statements
 from consona.sql.transaction import Transaction
 from consona.storage.transaction import caller
 from consona.telemetry.observer import Observer
@@ -71,6 +80,8 @@ class SQLDatabase(Part, Queries):
         super().__init__(name or "sql", observer=observer)
         self.engine: SQLEngine = target
         self.dialect: Dialect = target.dialect
+        self._reads_in_thread = isinstance(target, SupportsReading)
+        self._statements = Statements(self.dialect, self.observer)
         self._open_in: dict[asyncio.Task[Any] | None, Transaction] = {}
 
     async def _open(self) -> None:

@@ -15,7 +15,7 @@ An engine takes an `Address` in its constructor, and opens nothing there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -28,6 +28,7 @@ __all__ = [
     "Done",
     "Isolation",
     "OpenTransaction",
+    "ReadRows",
     "Rows",
     "SQLEngine",
     "Session",
@@ -35,6 +36,7 @@ __all__ = [
     "SupportsHealth",
     "SupportsNative",
     "SupportsPinning",
+    "SupportsReading",
     "SupportsScripts",
     "SupportsStats",
 ]
@@ -81,8 +83,11 @@ class Session(Protocol):
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
         """Once for each row, all or nothing. `Done.rows` is the sum; the key is that of the last."""
 
-    async def fetch(self, statement: Statement, values: Sequence[Any]) -> Rows:
-        """All rows. A statement that writes and returns rows (`RETURNING`) is committed before they are given."""
+    async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
+        """All rows, or the first `limit`, the rest unread.
+
+        A statement that writes and returns rows (`RETURNING`) is run to its end, and committed, before they are given.
+        """
 
     def stream(self, statement: Statement, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Rows]:
         """The rows in batches of at most `batch`, as of one moment, in bounded memory.
@@ -120,6 +125,12 @@ class OpenTransaction(Session, Protocol):
         """Undo it; never raises for what is gone already. Finishes although its caller is cancelled."""
 
 
+class ReadRows(Protocol):
+    """Makes what was asked for of some rows; `first` is the number of the first of them, for messages."""
+
+    def __call__(self, rows: list[tuple[Any, ...]], first: int = 1) -> list[Any]: ...
+
+
 # Powers that not every engine has: each is asked for once, with isinstance.
 
 
@@ -129,6 +140,16 @@ class SupportsScripts(Protocol):
 
     async def execute_script(self, sql: str) -> None:
         """All of it in one transaction where the engine can; else each statement by itself, in order."""
+
+
+@runtime_checkable
+class SupportsReading(Protocol):
+    """Of a session whose rows come from a thread: they can be made into what was asked for there, beside the loop."""
+
+    async def fetch_read(
+        self, statement: Statement, values: Sequence[Any], reader: Callable[[tuple[str, ...]], ReadRows]
+    ) -> list[Any]:
+        """Like `fetch`, then `reader(columns)` over the rows, in small pieces."""
 
 
 @runtime_checkable

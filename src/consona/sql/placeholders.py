@@ -28,8 +28,6 @@ __all__ = ["READING", "WRITING", "Statement", "Token", "compile_statement", "spl
 
 READING: Final = frozenset({"SELECT", "VALUES", "SHOW", "EXPLAIN", "DESCRIBE", "DESC", "PRAGMA", "TABLE"})
 WRITING: Final = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE"})
-MAX_KEPT_CHARS: Final = 20_000
-"""Longer statements are compiled each time, so that what is kept stays small."""
 
 
 class Token(NamedTuple):
@@ -115,16 +113,30 @@ def tokens(sql: str, dialect: Dialect) -> Iterator[Token]:
 
 
 def compile_statement(sql: str, dialect: Dialect) -> Statement:
-    """Rewrite one statement for an engine; what was rewritten is kept and used again.
+    """Rewrite one statement for an engine.
 
     Raises:
-        ValidationError: It is no text, is empty, mixes `?` with `:name`, or holds more than one statement.
+        ValidationError: It is no text, is empty, has a NUL, mixes `?` with `:name`, holds more than one statement,
+            or something in it has no end.
     """
     if not isinstance(sql, str):
         raise _refused(f"A statement is text; got {type(sql).__name__}.")
-    if len(sql) > MAX_KEPT_CHARS:
-        return _compiled(sql, dialect)
-    return _kept(sql, dialect)
+    if "\0" in sql:
+        raise _refused(f"The statement has a NUL character at {_place(sql, sql.index(chr(0)))}.")
+    pieces = list(tokens(sql, dialect))
+    _one_statement(sql, dialect)
+    marks = [token for token in pieces if token.kind == "mark"]
+    named = [token for token in pieces if token.kind == "named"]
+    if marks and named:
+        raise _refused(
+            f"The statement mixes ? (at {_place(sql, marks[0].at)}) with {named[0].text}"
+            f" (at {_place(sql, named[0].at)}).",
+            hint="Use one of the two.",
+        )
+    names = tuple(token.text[1:] for token in named) if named else None
+    verb, target, reads = _nature(pieces)
+    text = "".join(_rewritten(pieces, dialect, any_values=bool(marks or named)))
+    return Statement(text, sql, names, tuple(token.at for token in marks or named), verb, target, reads)
 
 
 def split_statements(sql: str, dialect: Dialect) -> list[Token]:
@@ -171,30 +183,6 @@ def _deeper(words: list[str]) -> int:
     if word == "CASE":
         return 0 if before == "END" else 1
     return {"BEGIN": 1, "END": -1}.get(word, 0)
-
-
-@functools.lru_cache(maxsize=1000)
-def _kept(sql: str, dialect: Dialect) -> Statement:
-    return _compiled(sql, dialect)
-
-
-def _compiled(sql: str, dialect: Dialect) -> Statement:
-    if "\0" in sql:
-        raise _refused(f"The statement has a NUL character at {_place(sql, sql.index(chr(0)))}.")
-    pieces = list(tokens(sql, dialect))
-    _one_statement(sql, dialect)
-    marks = [token for token in pieces if token.kind == "mark"]
-    named = [token for token in pieces if token.kind == "named"]
-    if marks and named:
-        raise _refused(
-            f"The statement mixes ? (at {_place(sql, marks[0].at)}) with {named[0].text}"
-            f" (at {_place(sql, named[0].at)}).",
-            hint="Use one of the two.",
-        )
-    names = tuple(token.text[1:] for token in named) if named else None
-    verb, target, reads = _nature(pieces)
-    text = "".join(_rewritten(pieces, dialect, any_values=bool(marks or named)))
-    return Statement(text, sql, names, tuple(token.at for token in marks or named), verb, target, reads)
 
 
 def _rewritten(pieces: Sequence[Token], dialect: Dialect, *, any_values: bool) -> Iterator[str]:

@@ -3,23 +3,73 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar, overload
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar, cast, overload
 
 from consona.errors import ConfigurationError, FieldProblem, ValidationError
 from consona.sql.dialect import Dialect
-from consona.sql.engine import Done, Rows, Session
+from consona.sql.engine import Done, ReadRows, Rows, Session, SupportsReading
 from consona.sql.placeholders import Statement, compile_statement
-from consona.sql.rows import row_reader
+from consona.sql.rows import column_reader, in_pieces, row_reader
 from consona.sql.values import checked
-from consona.telemetry.observer import Observer
+from consona.telemetry.observer import Observer, Operation, Series
 
-__all__ = ["Queries"]
+__all__ = ["Known", "Queries", "Statements"]
 
 T = TypeVar("T")
 
-BATCH_ROWS = 500
+BATCH_ROWS: Final = 500
+MAX_KEPT: Final = 1000
+MAX_KEPT_CHARS: Final = 20_000
+"""Longer statements are compiled each time, so that what is kept stays small."""
+
+
+class Known(NamedTuple):
+    """A statement that was used, and the figures of its kind."""
+
+    statement: Statement
+    series: Series
+
+
+class Statements:
+    """The statements of one database that were used lately, each compiled once.
+
+    Args:
+        dialect: What they are compiled for.
+        observer: Where their figures are kept, by verb and table.
+    """
+
+    def __init__(self, dialect: Dialect, observer: Observer) -> None:
+        self.dialect = dialect
+        self.observer = observer
+        self._known: dict[str, Known] = {}
+
+    def __call__(self, sql: str) -> Known:
+        try:
+            return self._known[sql]
+        except (KeyError, TypeError):
+            return self._learn(sql)
+
+    def _learn(self, sql: str) -> Known:
+        try:
+            statement = compile_statement(sql, self.dialect)
+            if statement.verb in _CONTROL:
+                raise ValidationError(
+                    f"{statement.verb} is not executed as a statement.",
+                    fields=[FieldProblem("sql", f"begins with {statement.verb}")],
+                    hint="Write `async with db.transaction() as tx:`; it begins, commits and rolls back.",
+                )
+        except ValidationError:
+            with self.observer.operation("REFUSED"):
+                raise
+        known = Known(statement, self.observer.series(statement.verb, statement.target))
+        if len(sql) <= MAX_KEPT_CHARS:
+            if len(self._known) >= MAX_KEPT:
+                self._known.clear()
+            self._known[sql] = known
+        return known
 
 
 class Queries(ABC):
@@ -38,6 +88,8 @@ class Queries(ABC):
     name: str
     observer: Observer
     dialect: Dialect
+    _statements: Statements
+    _reads_in_thread: bool
 
     @abstractmethod
     def _session(self, *, writes: bool) -> Session:
@@ -60,10 +112,9 @@ class Queries(ABC):
             CommitUnknown: The connection or the disk failed during the commit.
             TransactionOpen: This task has a transaction open, and did not ask that.
         """
-        statement = self._statement(sql)
-        with self.observer.operation(statement.verb, statement.target) as op:
-            plain = checked(statement.values(values))
-            done = await self._session(writes=True).execute(statement, plain)
+        statement, series = self._statements(sql)
+        with Operation(self.observer, series) as op:
+            done = await self._session(writes=True).execute(statement, checked(statement.values(values)))
             op.set(rows=done.rows)
         return done
 
@@ -77,8 +128,8 @@ class Queries(ABC):
         Returns:
             How many rows were changed altogether, and the key of the last one where the engine tells it.
         """
-        statement = self._statement(sql)
-        with self.observer.operation(statement.verb, statement.target) as op:
+        statement, series = self._statements(sql)
+        with Operation(self.observer, series) as op:
             plain = [_row_values(statement, row, number) for number, row in enumerate(rows, 1)]
             done = await self._session(writes=True).execute_many(statement, plain) if plain else Done(0)
             op.set(rows=done.rows, times=len(plain))
@@ -102,11 +153,11 @@ class Queries(ABC):
             ValidationError: The values do not fit the statement, or the rows do not fit `into`.
             QueryError: The database refused it.
         """
-        statement = self._statement(sql)
-        with self.observer.operation(statement.verb, statement.target) as op:
-            found = await self._fetch(statement, values)
-            op.set(rows=len(found.rows))
-            return row_reader(into, found.columns, self.dialect)(found.rows)
+        statement, series = self._statements(sql)
+        with Operation(self.observer, series) as op:
+            rows = await self._read(statement, values, partial(row_reader, into, dialect=self.dialect))
+            op.set(rows=len(rows))
+        return rows
 
     @overload
     async def fetch_one(self, sql: str, *values: Any) -> dict[str, Any] | None: ...
@@ -116,11 +167,11 @@ class Queries(ABC):
     async def fetch_one(self, sql: str, *values: Any, into: Any) -> Any: ...
     async def fetch_one(self, sql: str, *values: Any, into: Any = None) -> Any:
         """The first row, or None where there is none. See `fetch_all`."""
-        statement = self._statement(sql)
-        with self.observer.operation(statement.verb, statement.target) as op:
-            found = await self._fetch(statement, values)
+        statement, series = self._statements(sql)
+        with Operation(self.observer, series) as op:
+            found = await self._fetch(statement, values, limit=1)
             op.set(rows=len(found.rows))
-            rows = row_reader(into, found.columns, self.dialect)(found.rows[:1])
+            rows = row_reader(into, found.columns, self.dialect)(found.rows)
             return rows[0] if rows else None
 
     @overload
@@ -131,11 +182,11 @@ class Queries(ABC):
     async def fetch_value(self, sql: str, *values: Any, into: Any) -> Any: ...
     async def fetch_value(self, sql: str, *values: Any, into: Any = Any) -> Any:
         """The first column of the first row, or None where there is no row. See `fetch_all`."""
-        statement = self._statement(sql)
-        with self.observer.operation(statement.verb, statement.target) as op:
-            found = await self._fetch(statement, values)
+        statement, series = self._statements(sql)
+        with Operation(self.observer, series) as op:
+            found = await self._fetch(statement, values, limit=1)
             op.set(rows=len(found.rows))
-            column = self._first_column(found, found.rows[:1], into)
+            column = column_reader(into, found.columns, self.dialect)(found.rows)
             return column[0] if column else None
 
     @overload
@@ -146,11 +197,11 @@ class Queries(ABC):
     async def fetch_column(self, sql: str, *values: Any, into: Any) -> list[Any]: ...
     async def fetch_column(self, sql: str, *values: Any, into: Any = Any) -> list[Any]:
         """The first column of all rows. See `fetch_all`."""
-        statement = self._statement(sql)
-        with self.observer.operation(statement.verb, statement.target) as op:
-            found = await self._fetch(statement, values)
-            op.set(rows=len(found.rows))
-            return self._first_column(found, found.rows, into)
+        statement, series = self._statements(sql)
+        with Operation(self.observer, series) as op:
+            column = await self._read(statement, values, partial(column_reader, into, dialect=self.dialect))
+            op.set(rows=len(column))
+        return column
 
     async def stream(self, sql: str, *values: Any, into: Any = None, batch: int = BATCH_ROWS) -> AsyncGenerator[Any]:
         """The rows one by one, read in batches, so that memory holds one batch however many rows there are.
@@ -166,7 +217,7 @@ class Queries(ABC):
         """
         if batch < 1:
             raise ConfigurationError(f"stream(batch={batch}): at least 1 row.")
-        statement = self._statement(sql)
+        statement, _ = self._statements(sql)
         with self.observer.operation("STREAM", statement.target) as op:
             session = self._session(writes=not statement.reads)
             count = 0
@@ -185,30 +236,20 @@ class Queries(ABC):
         """
         return self.dialect.identifier(*names)
 
-    async def _fetch(self, statement: Statement, values: Sequence[Any]) -> Rows:
+    async def _fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
         plain = checked(statement.values(values))
-        return await self._session(writes=not statement.reads).fetch(statement, plain)
+        return await self._session(writes=not statement.reads).fetch(statement, plain, limit=limit)
 
-    def _first_column(self, found: Rows, rows: list[tuple[Any, ...]], into: Any) -> list[Any]:
-        if not found.columns:
-            return []
-        if into is Any:
-            return [row[0] for row in rows]
-        return row_reader(into, found.columns[:1], self.dialect)([row[:1] for row in rows])
-
-    def _statement(self, sql: str) -> Statement:
-        try:
-            statement = compile_statement(sql, self.dialect)
-            if statement.verb in _CONTROL:
-                raise ValidationError(
-                    f"{statement.verb} is not executed as a statement.",
-                    fields=[FieldProblem("sql", f"begins with {statement.verb}")],
-                    hint="Write `async with db.transaction() as tx:`; it begins, commits and rolls back.",
-                )
-            return statement
-        except ValidationError:
-            with self.observer.operation("REFUSED"):
-                raise
+    async def _read(
+        self, statement: Statement, values: Sequence[Any], reader: Callable[[tuple[str, ...]], ReadRows]
+    ) -> list[Any]:
+        """Fetch all rows and read them: in the engine's thread where it has one, else in pieces on the loop."""
+        plain = checked(statement.values(values))
+        session = self._session(writes=not statement.reads)
+        if self._reads_in_thread:
+            return await cast("SupportsReading", session).fetch_read(statement, plain, reader)
+        columns, rows = await session.fetch(statement, plain)
+        return await in_pieces(reader(columns), rows)
 
 
 _CONTROL = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "END", "START", "ABORT"})

@@ -7,8 +7,11 @@ not fit, the error names every column of it that is wrong, with the types and ne
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import inspect
 import operator
+import time
 import types
 import typing
 from collections import Counter
@@ -20,15 +23,19 @@ import msgspec
 
 from consona.errors import ConfigurationError, FieldProblem, ValidationError
 from consona.sql.dialect import Decoder, Dialect
+from consona.sql.engine import ReadRows
 from consona.validation import wrong_fields
 
-__all__ = ["RowReader", "row_reader"]
+__all__ = ["RowReader", "column_reader", "in_pieces", "row_reader"]
 
 MAX_NAMED_ROWS: Final = 20
 """Problems of so many rows are named in one error."""
 
 _READERS: dict[tuple[Any, tuple[str, ...], int], RowReader] = {}
 MAX_READERS: Final = 1000
+PIECE_S: Final = 0.001
+FIRST_PIECE: Final = 200
+MIN_PIECE: Final = 20
 
 
 class RowReader:
@@ -53,7 +60,7 @@ class RowReader:
         self._make: Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]] = iter
         self._prepare()
 
-    def __call__(self, rows: Sequence[tuple[Any, ...]], first: int = 1) -> list[Any]:
+    def __call__(self, rows: list[tuple[Any, ...]], first: int = 1) -> list[Any]:
         """The rows as `into`. `first` is the number of the first of them, for messages."""
         raw: Sequence[tuple[Any, ...]] = self._decoded(rows) if self._decoders else rows
         if self._checked is not None:
@@ -231,6 +238,48 @@ def row_reader(into: Any, columns: tuple[str, ...], dialect: Dialect) -> RowRead
     return reader
 
 
+def column_reader(into: Any, columns: tuple[str, ...], dialect: Dialect) -> ReadRows:
+    """The reader for the first column alone; `Any` takes it as it is stored."""
+    if not columns:
+        return _nothing
+    if into is Any:
+        return _first_of_each
+    reader = row_reader(into, columns[:1], dialect)
+    if len(columns) == 1:
+        return reader
+
+    def read(rows: list[tuple[Any, ...]], first: int = 1) -> list[Any]:
+        return reader([row[:1] for row in rows], first)
+
+    return read
+
+
+def _nothing(rows: list[tuple[Any, ...]], first: int = 1) -> list[Any]:  # noqa: ARG001  as the others
+    return []
+
+
+def _first_of_each(rows: list[tuple[Any, ...]], first: int = 1) -> list[Any]:  # noqa: ARG001  as the others
+    return [row[0] for row in rows]
+
+
+async def in_pieces(
+    reader: ReadRows, rows: list[tuple[Any, ...]], *, clock: Callable[[], float] = time.perf_counter
+) -> list[Any]:
+    """Read all rows, letting others run after each millisecond."""
+    if len(rows) <= FIRST_PIECE:
+        return reader(rows)
+    read: list[Any] = []
+    size, done = FIRST_PIECE, 0
+    while done < len(rows):
+        if done:
+            await asyncio.sleep(0)
+        began = clock()
+        read += reader(rows[done : done + size], done + 1)
+        done += size
+        size = max(MIN_PIECE, min(4 * size, int(size * PIECE_S / max(clock() - began, 1e-6))))
+    return read
+
+
 _FIRST: Final = operator.itemgetter(0)
 _SCALARS: Final = (str, bytes, int, float, bool, type(None))
 
@@ -239,9 +288,7 @@ def _maker(
     into: Any, numbers: list[int], attributes: list[str], width: int, declared: list[str]
 ) -> Callable[[Iterable[tuple[Any, ...]]], Iterable[Any]]:
     """How a row becomes an `into`: by position where columns and fields are in the same order, else by name."""
-    is_struct = isinstance(into, type) and issubclass(into, msgspec.Struct)
-    by_name = typing.is_typeddict(into) or (is_struct and into.__struct_config__.kw_only) or _has_kw_only(into)
-    if not by_name and attributes == declared[: len(attributes)]:
+    if not typing.is_typeddict(into) and not _has_keyword_only(into) and attributes == declared[: len(attributes)]:
         if numbers == list(range(width)):
             return lambda rows: starmap(into, rows)
         if len(numbers) > 1:
@@ -251,8 +298,9 @@ def _maker(
     return lambda rows: (into(**{attribute: row[number] for attribute, number in pairs}) for row in rows)
 
 
-def _has_kw_only(into: Any) -> bool:
-    return dataclasses.is_dataclass(into) and any(field.kw_only for field in dataclasses.fields(into))
+def _has_keyword_only(into: Any) -> bool:
+    parameters = inspect.signature(get_origin(into) or into).parameters.values()
+    return any(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
 
 
 def _fields(into: Any) -> list[tuple[str, str, Any, bool]] | None:

@@ -74,8 +74,8 @@ class _Statements:
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
         return await self._connection.run(executing_many(statement, [encoded(row) for row in rows]))
 
-    async def fetch(self, statement: Statement, values: Sequence[Any]) -> Rows:
-        return await self._connection.run(fetching(statement, encoded(values)))
+    async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
+        return await self._connection.run(fetching(statement, encoded(values), limit))
 
     async def stream(self, statement: Statement, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Rows]:
         columns, rows = await self.fetch(statement, values)

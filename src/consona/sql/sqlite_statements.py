@@ -6,19 +6,21 @@ import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
 import apsw
 
 from consona.errors import FieldProblem, ValidationError
-from consona.sql.engine import Done, Rows
+from consona.sql.engine import Done, ReadRows, Rows
 from consona.sql.placeholders import WRITING, Statement
 from consona.sql.values import Array, JsonText
 
-__all__ = ["encoded", "executing", "executing_many", "fetching", "opening"]
+__all__ = ["encoded", "executing", "executing_many", "fetching", "opening", "reading"]
 
 _AS_IT_IS: Final = frozenset({int, str, float, bytes, bool, type(None)})
+PIECE_ROWS: Final = 200
 INSERTING: Final = frozenset({"INSERT", "REPLACE"})
 
 
@@ -74,12 +76,34 @@ def executing_many(statement: Statement, rows: Sequence[Sequence[Any]]) -> Calla
     return execute
 
 
-def fetching(statement: Statement, values: Sequence[Any]) -> Callable[[apsw.Connection], Rows]:
+def fetching(
+    statement: Statement, values: Sequence[Any], limit: int | None = None
+) -> Callable[[apsw.Connection], Rows]:
     def fetch(db: apsw.Connection) -> Rows:
         columns, cursor = _opened(db, statement.text, values)
-        return Rows(columns, cursor.fetchall())
+        if limit is None:
+            return Rows(columns, cursor.fetchall())
+        rows = list(islice(cursor, limit))
+        cursor.close()
+        return Rows(columns, rows)
 
     return fetch
+
+
+def reading(
+    statement: Statement, values: Sequence[Any], reader: Callable[[tuple[str, ...]], ReadRows]
+) -> Callable[[apsw.Connection], list[Any]]:
+    """Read in pieces: the rows of one are gone before the next, which is kinder to memory and to the event loop."""
+
+    def read(db: apsw.Connection) -> list[Any]:
+        columns, cursor = _opened(db, statement.text, values)
+        read_rows = reader(columns)
+        found: list[Any] = []
+        while rows := list(islice(cursor, PIECE_ROWS)):
+            found += read_rows(rows, len(found) + 1)
+        return found
+
+    return read
 
 
 def opening(

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from consona.errors import QueryError
-from consona.sql.engine import Begin, OpenTransaction, Session
+from consona.sql.engine import Begin, OpenTransaction, Session, SupportsReading
 from consona.sql.queries import Queries
 
 if TYPE_CHECKING:  # the database makes transactions, so the import can only go one way
@@ -40,6 +40,7 @@ class Transaction(Queries):
         self.name = how.name
         self.observer = database.observer
         self.dialect = database.dialect
+        self._statements = database._statements
         self.depth: int = 0 if parent is None else parent.depth + 1
         self._how = how
         self._parent = parent
@@ -79,6 +80,7 @@ class Transaction(Queries):
                 self._open = await (self._begins_in or self.database._engine()).begin(self._how)
             else:
                 self._open = await parent._nest(self)
+        self._reads_in_thread = isinstance(self._open, SupportsReading)
         self._state = "open"
         self._task = asyncio.current_task()
         self.database._enter(self._task, self)
