@@ -1,20 +1,22 @@
-"""Tokens: what it costs to verify one, beside the bare libraries that do the same work.
+"""Tokens and passwords: what it costs to check one, beside the bare libraries that do the same work.
 
-The peers verify the signature and check `iss`, `aud` and the times; ours checks more, counts each call, and keeps it
-in its history.
+The peers verify a token's signature and check `iss`, `aud` and the times; ours checks more, counts each call, and
+keeps it in its history. A password's floor is Argon2 itself, called at once in this thread, at the same cost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
+from argon2 import PasswordHasher
 from benchmarks.table import Row, markdown
 
 from consona.auth.jwt_manager import JWTManager, TokenSettings
 from consona.auth.keys import SigningKey
+from consona.auth.passwords import PasswordHashes
 
 ROUNDS = 7
 TIMES = 1_000
@@ -75,7 +77,46 @@ async def measure() -> list[Row]:
                 rows.append(Row("auth", f"verify a token, {key.algorithm}", name, *samples, "1/s", goal=0.9))
             samples = side_by_side(again, 50_000.0, 20_000)
             rows.append(Row("auth", f"verify it again, {key.algorithm}", "the goal", *samples, "1/s", goal=1.0))
-    return rows
+    return rows + await measure_passwords()
+
+
+async def measure_passwords() -> list[Row]:
+    """One check after the other, and how long the event loop is kept waiting while they are made without pause."""
+    floor, ours, known, unknown, lags, goal = [], [], [], [], [], [5.0] * ROUNDS
+    async with PasswordHashes() as hashes:
+        kept = await hashes.make("correct horse battery staple")
+        bare = PasswordHasher()
+        for _ in range(ROUNDS * 3):
+            begin = time.perf_counter()
+            bare.verify(kept, "correct horse battery staple")
+            floor.append((time.perf_counter() - begin) * 1e3)
+            for samples, hashed, word in (
+                (ours, kept, "correct horse battery staple"),
+                (known, kept, "wrong"),
+                (unknown, None, "wrong"),
+            ):
+                begin = time.perf_counter()
+                await hashes.verify(hashed, word)
+                samples.append((time.perf_counter() - begin) * 1e3)
+        for _ in range(ROUNDS):
+            busy = asyncio.gather(*(hashes.verify(kept, "wrong") for _ in range(8)))
+            lags.append(await lag(busy))
+    return [
+        Row("auth", "check a password", "argon2-cffi", ours, floor, "ms", goal=1.1, higher_is_better=False),
+        Row("auth", "nobody of that name", "a wrong password", unknown, known, "ms", goal=1.1, higher_is_better=False),
+        Row("auth", "loop lag p99 at 8 checks", "the goal", lags, goal, "ms", goal=1.0, higher_is_better=False),
+    ]
+
+
+async def lag(work: Awaitable[object]) -> float:
+    """How late a timer of 1 ms comes while `work` is under way: the 99th percentile, in milliseconds."""
+    late = []
+    done = asyncio.ensure_future(work)
+    while not done.done():
+        begin = time.perf_counter()
+        await asyncio.sleep(0.001)
+        late.append((time.perf_counter() - begin - 0.001) * 1e3)
+    return sorted(late)[int(len(late) * 0.99)]
 
 
 def run() -> list[Row]:
