@@ -39,7 +39,7 @@ class Bloom:
     def of(cls, words: Collection[str], *, false_positives: float) -> Self:
         """The filter of these words; of other words it takes about the share `false_positives` for one of them."""
         size = max(1024, math.ceil(-len(words) * math.log(false_positives) / math.log(2) ** 2))
-        hashes = max(1, round(size / max(1, len(words)) * math.log(2)))
+        hashes = max(1, round(-math.log2(false_positives)))
         bits = bytearray((size + 7) // 8)
         for word in words:
             for place in _places(word, size, hashes):
