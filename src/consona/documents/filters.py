@@ -28,7 +28,7 @@ from consona.documents.paths import split
 from consona.documents.patterns import compile_pattern
 from consona.documents.values import TYPE_NAMES, Document, is_number
 
-__all__ = ["Filter", "parse_filter", "parse_node"]
+__all__ = ["Filter", "known_operators", "parse_condition", "parse_filter", "parse_node"]
 
 MAX_NESTING: Final = 100
 MAX_BIT: Final = 1 << 20
@@ -137,6 +137,11 @@ _LOGICAL: Final[dict[str, Callable[[str, Any, int], Node]]] = {
 
 
 # What is asked of a value.
+
+
+def parse_condition(value: Any) -> Condition:
+    """Understand what may stand for a field: operators, a pattern, or the value that it must have."""
+    return _parse_value(value, 0)
 
 
 def _parse_value(value: Any, depth: int) -> Condition:

@@ -19,7 +19,18 @@ from uuid import UUID
 
 from bson import Binary, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
-__all__ = ["MISSING", "TYPE_NAMES", "Document", "Missing", "is_number", "order", "rank", "same", "type_name"]
+__all__ = [
+    "MISSING",
+    "TYPE_NAMES",
+    "Document",
+    "Missing",
+    "identical",
+    "is_number",
+    "order",
+    "rank",
+    "same",
+    "type_name",
+]
 
 Document = dict[str, Any]
 
@@ -145,6 +156,24 @@ def same(one: Any, other: Any) -> bool:
 
 _PLAIN: Final = frozenset({str, int, bool, ObjectId, type(None)})
 """Types whose own equality is MongoDB's."""
+
+
+def identical(one: Any, other: Any) -> bool:
+    """Whether two values are the same to the last bit: 1 and 1.0 are not, nor are documents in another order."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is dict:
+        return (
+            len(one) == len(other)
+            and list(one) == list(other)
+            and all(identical(value, other[name]) for name, value in one.items())
+        )
+    if kind is list:
+        return len(one) == len(other) and all(map(identical, one, other))
+    if kind is float:
+        return repr(one) == repr(other)  # -0.0 is not 0.0, and NaN is NaN
+    return bool(one == other)
 
 
 def is_number(value: Any) -> bool:
