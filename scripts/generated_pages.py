@@ -102,16 +102,26 @@ The exit code is 0 if it worked, 1 if it failed, and 2 if the call or the config
 
 
 def command_entry(name: str) -> str:
-    """What a command does, and its arguments and options, as lists."""
+    """What a command does, with its arguments and options; of a group, also each command in it."""
+    found = getattr(importlib.import_module(f"consona.cli.{name}"), name)
     app = typer.Typer(add_completion=False)
-    app.command(name)(getattr(importlib.import_module(f"consona.cli.{name}"), name))
-    command = typer.main.get_command(app)
+    if not isinstance(found, typer.Typer):
+        app.command(name)(found)
+        return explained(name, typer.main.get_command(app), "##")
+    app.add_typer(found, name=name)
+    app.callback()(lambda: None)
+    group: Any = typer.main.get_group(app).commands[name]
+    each = [explained(f"{name} {inner}", command, "###") for inner, command in group.commands.items()]
+    return "\n\n".join([explained(name, group, "##"), *each])
+
+
+def explained(name: str, command: Any, level: str) -> str:
     with typer.Context(command) as context:
-        said = [f"## consona {name}", inspect.cleandoc(command.help or "")]
+        said = [f"{level} consona {name}", inspect.cleandoc(command.help or "")]
         for title, kind in (("Arguments", "argument"), ("Options", "option")):
             listed = [line for param in command.get_params(context) if (line := parameter_line(param, kind))]
             if listed:
-                said.append(f"### {title} of {name}\n\n" + "\n".join(listed))
+                said.append(f"{level}# {title} of {name}\n\n" + "\n".join(listed))
     return re.sub(r"^Example: +(.*)$", r"```console\n$ \1\n```", "\n\n".join(said), flags=re.MULTILINE)
 
 

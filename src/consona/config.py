@@ -13,6 +13,9 @@
     [dashboard]
     port = 8090
 
+    [database]
+    address = "sqlite:///shop.db"       # what `consona migrate` works on
+
 Each value can be replaced from the environment: `CONSONA_` and its place, the steps joined by two
 underscores, for example `CONSONA_SERVICES__SHOP__PORT=9000`. Secrets stand in the environment only;
 a file that seems to hold one is refused.
@@ -35,7 +38,7 @@ from msgspec import Meta, Struct
 from consona.address import Address
 from consona.errors import AddressError, ConfigurationError
 
-__all__ = ["Config", "Dashboard", "Service", "System", "Telemetry", "Visitors", "load_config"]
+__all__ = ["Config", "Dashboard", "Database", "Service", "System", "Telemetry", "Visitors", "load_config"]
 
 FILE_NAME: Final = "consona.toml"
 PREFIX: Final = "CONSONA_"
@@ -79,6 +82,15 @@ class Dashboard(Struct, frozen=True, kw_only=True):
     port: Port = 8090
 
 
+class Database(Struct, frozen=True, kw_only=True):
+    """The SQL database whose schema `consona migrate` changes."""
+
+    address: str
+    """A relative file is in the folder of the TOML file."""
+    migrations: str = "migrations"
+    """The folder of its migrations, from the folder of the TOML file."""
+
+
 class Telemetry(Struct, frozen=True, kw_only=True):
     """Which traces are kept: the first `traces_per_second`, and a share of the rest."""
 
@@ -101,6 +113,7 @@ class Config(Struct, frozen=True, kw_only=True):
     system: System = System()
     services: dict[Name, Service] = {}
     dashboard: Dashboard | None = None
+    database: Database | None = None
     telemetry: Telemetry = Telemetry()
     visitors: Visitors | None = None
     folder: Path = Path()
@@ -109,9 +122,13 @@ class Config(Struct, frozen=True, kw_only=True):
     @property
     def ops(self) -> str:
         """The address of the ops store, with a relative file resolved against `folder`."""
-        address = Address.parse(self.system.ops)
+        return self.resolved(self.system.ops)
+
+    def resolved(self, url: str) -> str:
+        """An address of the file, with a relative SQLite file resolved against `folder`."""
+        address = Address.parse(url)
         if address.scheme != "sqlite" or address.is_memory:
-            return self.system.ops
+            return url
         return str(dataclasses.replace(address, path=str(self.folder / address.path)))
 
 
@@ -237,12 +254,9 @@ class _Reading:
     def cross_check(self, config: Struct) -> None:
         """What no single value can show."""
         assert isinstance(config, Config)
-        try:
-            ops = Address.parse(config.system.ops)
-            if ops.password and ("system", "ops") not in self.from_environment:
-                self.mistake(("system", "ops"), "holds a password; set CONSONA_SYSTEM__OPS in the environment instead.")
-        except AddressError as error:
-            self.mistake(("system", "ops"), str(error))
+        self._address(("system", "ops"), config.system.ops)
+        if config.database is not None:
+            self._address(("database", "address"), config.database.address)
         taken: dict[tuple[str, int], str] = {}
         for place, host, port in _ports(config):
             if port and (other := taken.setdefault((host, port), place)) != place:
@@ -253,6 +267,16 @@ class _Reading:
                 ("visitors", "service"),
                 f"there is no service {visited.service!r}.{_nearest(visited.service, config.services)}",
             )
+
+    def _address(self, path: tuple[str, ...], url: str) -> None:
+        try:
+            address = Address.parse(url)
+        except AddressError as error:
+            self.mistake(path, str(error))
+            return
+        if address.password and path not in self.from_environment:
+            variable = PREFIX + "__".join(path).upper()
+            self.mistake(path, f"holds a password; set {variable} in the environment instead.")
 
 
 def _ports(config: Config) -> Iterator[tuple[str, str, int]]:

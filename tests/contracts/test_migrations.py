@@ -248,6 +248,39 @@ async def test_migrating_beside_the_own_transaction_is_refused(db, migrations):
             await migrations.up()
 
 
+# Whether the schema is what the migrations make
+
+
+async def test_a_database_that_its_migrations_made_is_in_order(db, migrations):
+    await migrations.up()
+    assert await migrations.check() == []
+
+
+async def test_what_differs_is_named(db, migrations, folder):
+    await migrations.up()
+    await db.execute("DROP TABLE orders")
+    await db.execute("CREATE TABLE extra (x INTEGER)")
+    await db.execute("ALTER TABLE users ADD COLUMN age INTEGER")
+    write(folder, "0003_shout.py", FILL)
+    findings = await migrations.check()
+    assert {finding.kind for finding in findings} == {"pending", "schema"}
+    texts = "\n".join(finding.text for finding in findings)
+    assert "0003_shout did not run yet" in texts
+    assert "table orders: missing in the database; the migrations make it (with id)." in texts
+    assert "table extra: in the database (with x), and no migration makes it." in texts
+    assert "table users, column age: in the database (int" in texts.replace("INT", "int")
+
+
+async def test_migrations_that_fail_on_an_empty_database_are_told(db, migrations, folder):
+    await migrations.up()
+    await db.execute("CREATE TABLE by_hand (x INTEGER)")
+    write(folder, "0003_needs.sql", "INSERT INTO by_hand VALUES (1);")
+    await migrations.up()
+    [finding] = await migrations.check()
+    assert finding.kind == "fails"
+    assert "0003_needs.sql, line 1" in finding.text
+
+
 # Failures
 
 

@@ -1,4 +1,7 @@
-"""The command line: `consona COMMAND`. Each command has a module of its own, imported only when it is asked for."""
+"""The command line: `consona COMMAND`. Each command has a module of its own, imported only when it is asked for.
+
+A module holds a function, or a `typer.Typer` with several commands, of the command's own name.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Final
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final = ("run", "up", "new", "client", "keys", "doctor")
+COMMANDS: Final = ("run", "up", "new", "client", "migrate", "keys", "doctor")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,7 +38,11 @@ def main(arguments: list[str] | None = None) -> None:
     app.callback()(_consona)
     asked = next((word for word in arguments if not word.startswith("-")), "")
     for name in [asked] if asked in COMMANDS else COMMANDS:
-        app.command(name)(getattr(import_module(f"consona.cli.{name}"), name))
+        command = getattr(import_module(f"consona.cli.{name}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     try:
         app(arguments, prog_name="consona")
     except ConsonaError as error:

@@ -72,8 +72,10 @@ class SQLDatabase(Part, Queries):
     kind: ClassVar[str] = "sql"
 
     def __init__(self, target: str | Address | SQLEngine, *, name: str = "", observer: Observer | None = None) -> None:
+        self.address: Address | None = None
+        """Where it is; None where an engine was given."""
         if isinstance(target, str | Address):
-            address = Address.parse(target)
+            self.address = address = Address.parse(target)
             target = adapter_for("sql", address)(address)
             name = name or _name_of(address)
         assert not isinstance(target, str | Address)

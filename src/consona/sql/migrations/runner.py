@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from consona.errors import ConfigurationError
 from consona.sql.dialect import MYSQL, POSTGRESQL
 from consona.sql.engine import Session, SupportsPinning
-from consona.sql.migrations.errors import MigrationConflict, MigrationFileError
+from consona.sql.migrations.check import Finding, check
+from consona.sql.migrations.errors import MigrationConflict, MigrationFailed, MigrationFileError
 from consona.sql.migrations.execution import Execution
 from consona.sql.migrations.folder import Migration, read_folder
 from consona.sql.migrations.history import History, Row, utc_now, who
@@ -173,6 +174,20 @@ class Migrations:
                     await self._history.update(session, migration.version, checksum=migration.checksum)
             return changed
 
+    async def check(self) -> list[Finding]:
+        """What is not in order: pending, edited, missing, half done, or a schema that the migrations do not make.
+
+        The migrations that ran are run again in an empty database (of SQLite a temporary file, elsewhere one that
+        is made on the same server and removed), and the schemas are compared. The database itself is not changed.
+
+        Returns:
+            Nothing where all is in order.
+
+        Raises:
+            ConfigurationError: The user may not create a database on the server.
+        """
+        return await check(self)
+
     # How.
 
     def _read(self) -> list[Migration]:
@@ -228,7 +243,11 @@ class Migrations:
         execution = Execution(self.db, session, self._history)
         ran: list[MigrationRun] = []
         for migration, run in zip(chosen, planned, strict=True):
-            seconds = await execution.run(migration, direction)
+            try:
+                seconds = await execution.run(migration, direction)
+            except MigrationFailed as error:
+                error.context["ran"] = [earlier.name for earlier in ran]
+                raise
             ran.append(MigrationRun(run.version, run.name, direction, run.statements, seconds))
         return ran
 
