@@ -32,6 +32,10 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "memory": "consona.log.memory:MemoryLog",
         "sqlite": "consona.log.sqlite:SQLiteLog",
     },
+    "queue": {
+        "memory": "consona.messaging.memory:MemoryQueues",
+        "sqlite": "consona.messaging.sqlite:SQLiteQueues",
+    },
     "sql": {
         "sqlite": "consona.sql.sqlite:SQLite",
     },
