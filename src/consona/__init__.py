@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         DiskFull,
         FieldProblem,
         GapError,
+        LeaseLost,
         MigrationError,
         MissingExtra,
         NotFound,
@@ -41,10 +42,12 @@ if TYPE_CHECKING:
         PipelineError,
         PoolTimeout,
         QueryError,
+        QueueFull,
         RateLimited,
         TransactionOpen,
         ValidationError,
     )
+    from consona.messaging.queue import MessageQueue
     from consona.part import Health, Part, Status
     from consona.resilience import Breaker, Bulkhead, Policy, RateLimit, Retry
     from consona.rest.client.api_client import APIClient, ClientSettings
@@ -101,6 +104,8 @@ __all__ = [
     "Item",
     "JWTManager",
     "Json",
+    "LeaseLost",
+    "MessageQueue",
     "MigrationError",
     "MissingExtra",
     "NotFound",
@@ -111,6 +116,7 @@ __all__ = [
     "Policy",
     "PoolTimeout",
     "QueryError",
+    "QueueFull",
     "RateLimit",
     "RateLimited",
     "Retry",
@@ -136,9 +142,10 @@ _NAMES: Final[dict[str, str]] = {
     "consona.errors": (
         "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown ConfigurationError"
         " Conflict ConnectError ConsonaError ConstraintFailed DatabaseCorrupt DatabaseLocked DatabaseReadOnly"
-        " DeadlineExceeded DeliveryError DiskFull FieldProblem GapError MigrationError MissingExtra NotFound NotStarted"
-        " PermissionDenied PipelineError PoolTimeout QueryError RateLimited TransactionOpen ValidationError"
+        " DeadlineExceeded DeliveryError DiskFull FieldProblem GapError LeaseLost MigrationError MissingExtra NotFound"
+        " NotStarted PermissionDenied PipelineError PoolTimeout QueryError QueueFull RateLimited TransactionOpen ValidationError"
     ),
+    "consona.messaging.queue": "MessageQueue",
     "consona.part": "Health Part Status",
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",
     "consona.rest.client.authentication": "APIKey Basic Bearer ClientCredentials",

@@ -27,6 +27,8 @@
     │   └── TransactionOpen         a call that would wait for its own task's transaction
     ├── MigrationError
     ├── DeliveryError               a message was not delivered or not acknowledged
+    │   ├── LeaseLost               the message is somebody else's by now
+    │   └── QueueFull
     ├── GapError                    a reader of a log fell behind what is kept
     └── PipelineError
 
@@ -59,6 +61,7 @@ __all__ = [
     "DiskFull",
     "FieldProblem",
     "GapError",
+    "LeaseLost",
     "MigrationError",
     "MissingExtra",
     "NotFound",
@@ -67,6 +70,7 @@ __all__ = [
     "PipelineError",
     "PoolTimeout",
     "QueryError",
+    "QueueFull",
     "RateLimited",
     "TransactionOpen",
     "ValidationError",
@@ -365,6 +369,22 @@ class DeliveryError(ConsonaError):
     """A message was not delivered, or its receipt could not be confirmed."""
 
     code = "delivery"
+
+
+class LeaseLost(DeliveryError):
+    """The worker took longer than its lease, so the message was given to another."""
+
+    code = "queue.lease_lost"
+    hint = "Raise `lease` above the longest handling time, or call message.extend() while working."
+
+
+class QueueFull(DeliveryError):
+    """The queue holds as many messages as it may. Nothing was put, so it is safe to try again later."""
+
+    code = "queue.full"
+    status = 503
+    retryable = True
+    hint = "Wait until the workers have caught up, add workers, or raise `max_messages`."
 
 
 class GapError(ConsonaError):

@@ -25,7 +25,7 @@ from consona.storage.sweeping import Sweeper
 from consona.telemetry.observer import Observer
 
 if TYPE_CHECKING:  # SQLite is loaded where its scheme is used
-    from consona.storage.transaction import Transaction
+    from consona.storage.transaction import SharedTransaction
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -135,7 +135,7 @@ class LogPort(Protocol):
 class SupportsTransactions(Protocol):
     """The engine can take part in a transaction of its database."""
 
-    def inside(self, tx: Transaction) -> LogPort:
+    def inside(self, tx: SharedTransaction) -> LogPort:
         """The same log, appending and reading in the open transaction `tx`."""
 
 
@@ -207,7 +207,7 @@ class Log(Part):
         self._retentions[_checked_stream(stream)] = retention
 
     async def append(
-        self, stream: str, body: bytes, *, headers: Mapping[str, str] | None = None, tx: Transaction | None = None
+        self, stream: str, body: bytes, *, headers: Mapping[str, str] | None = None, tx: SharedTransaction | None = None
     ) -> int:
         """Append one record, durably. Returns its position.
 
@@ -220,7 +220,9 @@ class Log(Part):
         [position] = await self.append_many(stream, [Entry(body, headers or {})], tx=tx)
         return position
 
-    async def append_many(self, stream: str, entries: Sequence[Entry], *, tx: Transaction | None = None) -> list[int]:
+    async def append_many(
+        self, stream: str, entries: Sequence[Entry], *, tx: SharedTransaction | None = None
+    ) -> list[int]:
         """Append up to 10,000 records in order: all or nothing. Returns their positions."""
         _checked_stream(stream)
         checked = _checked(entries)
@@ -233,7 +235,9 @@ class Log(Part):
         self._appended[stream] = None
         return positions
 
-    async def read(self, stream: str, *, after: int = 0, limit: int = 1000, tx: Transaction | None = None) -> Page:
+    async def read(
+        self, stream: str, *, after: int = 0, limit: int = 1000, tx: SharedTransaction | None = None
+    ) -> Page:
         """The first records behind position `after`, at most `limit`, and fewer where they are large.
 
         Raises:
@@ -309,7 +313,7 @@ class Log(Part):
             trimmed += await self.engine.trim(stream, self._retentions.get(stream, self.retention))
         return trimmed
 
-    def _engine(self, tx: Transaction | None) -> LogPort:
+    def _engine(self, tx: SharedTransaction | None) -> LogPort:
         self._require_started()
         if tx is None:
             return self.engine

@@ -18,7 +18,7 @@ from consona.address import Address
 from consona.log.log import Entry, Page, Record, Retention
 from consona.storage.schema import prepare
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
-from consona.storage.transaction import Transaction
+from consona.storage.transaction import SharedTransaction
 
 __all__ = ["SQLiteLog"]
 
@@ -66,7 +66,7 @@ class SQLiteLog:
         *,
         clock: Callable[[], float] = time.time,
         engine: SQLiteEngine | None = None,
-        tx: Transaction | None = None,
+        tx: SharedTransaction | None = None,
     ) -> None:
         self._address = address
         self._clock = clock
@@ -86,7 +86,7 @@ class SQLiteLog:
         engine, self._engine = self._opened(), None
         await engine.close()
 
-    def inside(self, tx: Transaction) -> SQLiteLog:
+    def inside(self, tx: SharedTransaction) -> SQLiteLog:
         return SQLiteLog(self._address, clock=self._clock, engine=self._opened(), tx=tx)
 
     async def append(self, stream: str, entries: Sequence[Entry]) -> list[int]:

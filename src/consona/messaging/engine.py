@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # SQLite is loaded where its scheme is used
-    from consona.storage.transaction import Transaction
+    from consona.storage.transaction import SharedTransaction
 
 __all__ = [
     "DeadLetter",
@@ -181,5 +181,5 @@ class Inspection(Protocol):
 class SupportsTransactions(Protocol):
     """The engine can take part in a transaction of its database (`Power.TRANSACTIONS`)."""
 
-    def inside(self, tx: Transaction) -> QueueEngine:
+    def inside(self, tx: SharedTransaction) -> QueueEngine:
         """The same engine, whose `put` and `settle` happen in the open transaction `tx`."""

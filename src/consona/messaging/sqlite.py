@@ -22,7 +22,7 @@ from consona.messaging.sqlite_schema import STEPS
 from consona.storage.schema import prepare
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
 from consona.storage.sweeping import Sweeper
-from consona.storage.transaction import Transaction
+from consona.storage.transaction import SharedTransaction
 
 __all__ = ["SQLiteQueues"]
 
@@ -68,7 +68,7 @@ class SQLiteQueues:
         *,
         clock: Callable[[], float] = time.time,
         engine: SQLiteEngine | None = None,
-        tx: Transaction | None = None,
+        tx: SharedTransaction | None = None,
     ) -> None:
         self._address = address
         self._clock = clock
@@ -91,7 +91,7 @@ class SQLiteQueues:
         engine, self._engine = self._opened(), None
         await engine.close()
 
-    def inside(self, tx: Transaction) -> SQLiteQueues:
+    def inside(self, tx: SharedTransaction) -> SQLiteQueues:
         return SQLiteQueues(self._address, clock=self._clock, engine=self._opened(), tx=tx)
 
     async def put(self, queue: str, entries: Sequence[Entry]) -> list[str]:
