@@ -17,6 +17,8 @@ class TokenInvalid(AuthenticationError):
     """The token is not one of ours, was changed, is not meant for us, or is no token at all."""
 
     code = "auth.token_invalid"
+    challenge = 'Bearer error="invalid_token"'
+    """The `WWW-Authenticate` header of the answer (RFC 6750, section 3.1)."""
     hint = "Sign in again, and send the token as it was given."
 
 

@@ -24,7 +24,7 @@ from consona.part import Health, Part, Status
 from consona.rest.server.asgi import ASGIApplication
 from consona.rest.server.binding import Signature, compile_route
 from consona.rest.server.docs_page import Pages
-from consona.rest.server.guards import Guard
+from consona.rest.server.guards import Attachable, Guard
 from consona.rest.server.health import Readiness, check_parts
 from consona.rest.server.metrics import metrics
 from consona.rest.server.middleware import Middleware
@@ -156,8 +156,12 @@ class APIServer(Routes, ASGIApplication):
             self._provided.append((type(source), (source,)))
         return source
 
-    def secure(self, guard: Guard) -> None:
+    def secure(self, guard: Guard, *more: Attachable) -> None:
         """Let `guard` find out who calls: what `roles=`, `scopes=` and `CurrentUser` ask.
+
+        Args:
+            guard: Who finds out. Where it is `Attachable`, it adds its own routes and parts.
+            more: What else belongs to it, such as sign-in with other services; each adds its routes.
 
         Raises:
             ConfigurationError: There is one already.
@@ -166,6 +170,9 @@ class APIServer(Routes, ASGIApplication):
         if self.guard is not None:
             raise ConfigurationError(f"{self.name} has a guard already.")
         self.guard = guard
+        for each in (guard, *more):
+            if isinstance(each, Attachable):
+                each.attach(self)
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
         """Pass everything below `prefix` that no route takes to an ASGI application.
@@ -244,7 +251,9 @@ class APIServer(Routes, ASGIApplication):
             resolve=resolve,
         )
         hints = hints_of(route.handler, label=route.label, namespace=route.namespace)
-        return Signature(route, parameters, hints.get("return", inspect.Parameter.empty))
+        signature = Signature(route, parameters, hints.get("return", inspect.Parameter.empty))
+        signature.closed = getattr(self.guard, "closed", False)
+        return signature
 
     def _compile(self) -> Serving:
         signatures = [*self.signatures(), *self._own_signatures()]
@@ -270,7 +279,7 @@ class APIServer(Routes, ASGIApplication):
     def _own_signatures(self) -> list[Signature]:
         """The routes that every server has: health, the OpenAPI document, the docs page."""
         settings = self.settings
-        own = Routes(documented=False)
+        own = Routes(documented=False, public=True)
         if settings.health_path:
             readiness = Readiness(self, clock=self.clock)
             own.get(f"{settings.health_path}/live")(readiness.live)

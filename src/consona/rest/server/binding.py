@@ -88,6 +88,8 @@ class Signature:
 
     def __init__(self, route: Route, parameters: list[Parameter], returns: Any) -> None:
         self.route = route
+        self.closed = False
+        """Whether the server's guard closes all routes that do not say `public=True`."""
         self.parameters = parameters
         self.returns = type(None) if returns is None else returns
         self.texts: list[Parameter] = []
@@ -185,6 +187,8 @@ class Signature:
     @property
     def guarded(self) -> bool:
         """Whether somebody must be known to call it."""
+        if self.closed and not self.route.options.get("public"):
+            return True
         return bool(self.roles or self.scopes or any(p.place == "user" for p in self.each()))
 
     @property

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 from consona.errors import AuthenticationError, PermissionDenied
 from consona.rest.server.requests import Request
 
-__all__ = ["CurrentUser", "Guard", "Identity", "admit"]
+if TYPE_CHECKING:
+    from consona.rest.server.api_server import APIServer
+
+__all__ = ["Attachable", "CurrentUser", "Guard", "Identity", "admit"]
 
 User = TypeVar("User")
 
@@ -31,7 +34,11 @@ class Identity:
 
 
 class Guard(Protocol):
-    """Finds out who asks. Kept short, so that any account system can be one."""
+    """Finds out who asks. Kept short, so that any account system can be one.
+
+    A guard whose attribute `closed` is true closes all routes that do not say `public=True`: whoever calls them
+    must be known.
+    """
 
     challenge: str
     """The `WWW-Authenticate` header of a 401: `Bearer`, `Basic realm="shop"`."""
@@ -54,6 +61,15 @@ class Guard(Protocol):
 
     def security_schemes(self) -> dict[str, Any]:
         """How to bring credentials: OpenAPI security scheme objects by name."""
+        ...
+
+
+@runtime_checkable
+class Attachable(Protocol):
+    """A guard, or something beside it, that has routes of its own or parts to be started with the server."""
+
+    def attach(self, api: APIServer) -> None:
+        """Add them; called by `api.secure(...)`."""
         ...
 
 

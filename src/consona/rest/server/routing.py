@@ -53,6 +53,8 @@ class RouteOptions(TypedDict, total=False):
     """One of these is needed. Without a guard (`api.secure(...)`) the server refuses to start."""
     scopes: Iterable[str]
     """All of these are needed."""
+    public: bool
+    """Open to everybody, also where the guard closes all other routes (`Guard.closed`)."""
     timeout: float
     """Seconds until the handler's answer must begin; by default the server's `timeout`."""
     max_body: int

@@ -328,7 +328,8 @@ class Serving:
         response = problem_response(error, request_id=request.id, validation_status=self.settings.validation_status)
         if response.status == 401 and "www-authenticate" not in response.headers:
             guard = self.api.guard
-            response.headers["www-authenticate"] = "Bearer" if guard is None else guard.challenge
+            usual = "Bearer" if guard is None else guard.challenge
+            response.headers["www-authenticate"] = getattr(error, "challenge", usual)
         return response
 
     def log_if_unexpected(self, error: BaseException, request: Request) -> None:
