@@ -148,7 +148,7 @@ names = st.sampled_from(["kty", "alg", "kid", "k", "crv", "x", "y", "d", "n", "e
 kinds = st.sampled_from(["oct", "RSA", "EC", "OKP", "P-256", "Ed25519", "HS256", "EdDSA", "sig", encode(b"k" * 32)])
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(names, kinds | json_values, max_size=8))
 def test_any_object_is_a_key_or_refused_and_nothing_else(members):
     try:
