@@ -47,6 +47,9 @@ def run(
         str | None, typer.Option(envvar="CONSONA_OPS", help="Report to this store, for the dashboard: sqlite:///ops.db")
     ] = None,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that requests under way have when it stops.")] = 10.0,
+    notice: Annotated[
+        float, typer.Option(min=0, help="Seconds between saying at /health/ready that it stops, and stopping.")
+    ] = 0.0,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     plain: Plain = False,
 ) -> None:
@@ -72,6 +75,7 @@ def run(
         ops=ops,
         access_log=access_log,
         drain_s=drain,
+        notice_s=notice,
         log_level=log_level,
     )
     ready = f"Serving {target} at {url_of(listener)} with {_counted(workers)}. Press Ctrl-C to stop."
@@ -81,7 +85,7 @@ def run(
         else:
             programs = [worker_program(serving, f"worker.{n}", listener) for n in range(1, workers + 1)]
             code = asyncio.run(
-                _supervise(programs, terminal, ready, url_of(listener), folder if reload else None, drain)
+                _supervise(programs, terminal, ready, url_of(listener), folder if reload else None, notice + drain)
             )
     finally:
         listener.close()

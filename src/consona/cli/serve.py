@@ -23,7 +23,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
-import uvicorn
 
 from consona.app import App
 from consona.cli.loading import load_asgi
@@ -32,6 +31,7 @@ from consona.cli.signals import Once
 from consona.cli.terminal import complain
 from consona.errors import ConfigurationError, ConsonaError
 from consona.rest.server.listen import inherited, listen_tcp
+from consona.rest.server.uvicorn_server import Config, Server
 from consona.telemetry import logs
 from consona.telemetry.trace import Sampler, default_tracer
 
@@ -40,43 +40,21 @@ __all__ = ["serve"]
 GRACE_S: Final = 5.0
 """Beyond the drain: how long a worker without a supervisor may take before it ends itself."""
 
-FIRST_REQUEST_S: Final = 1.0
-"""How long a new connection may take to send its first request while the process drains."""
-
 Message = MutableMapping[str, Any]
 ASGI = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 access = logging.getLogger("consona.access")
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """uvicorn, that ends with an exit code instead of killing itself with the signal that it got."""
 
     on_started: Callable[[], None] | None = None
-    begin_drain: Callable[[], None] | None = None
-    """The application's: an APIServer says that it is not ready any more, and ends its streams of events."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.on_started is not None and self.started:
             self.on_started()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain. A connection that was just accepted may still send its first request: closing it would lose that."""
-        for server in self.servers:
-            server.close()
-        end = time.monotonic() + FIRST_REQUEST_S
-        while self._first_requests_come() and time.monotonic() < end:  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.02)
-        if self.begin_drain is not None:
-            self.begin_drain()
-            await asyncio.sleep(0)  # WebSockets are told why, before uvicorn ends them
-        await super().shutdown(sockets)
-
-    def _first_requests_come(self) -> bool:
-        if self.force_exit:
-            return False
-        return any(getattr(each, "cycle", each) is None for each in self.server_state.connections)
 
     def ask_to_stop(self, *, at_once: bool = False) -> None:
         """Drain; at once: cut the requests under way. Safe from other threads and from signal handlers."""
@@ -125,22 +103,11 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells in its words what we tell in ours
     default_tracer.sampler = Sampler(serving.traces_per_second, serving.trace_ratio)
     application: Any = load_asgi(serving.target, Path(serving.folder).resolve())
-    begin_drain = getattr(application, "begin_drain", None)
-    if serving.access_log:
-        application = _AccessLog(application)
-    config = uvicorn.Config(
-        application,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # a stranger's X-Forwarded-For is not to be believed by default
-        timeout_graceful_shutdown=max(1, round(serving.drain_s)),
-        ws="websockets-sansio",
-    )
-    server = _Server(config)
-    server.on_started, server.begin_drain = on_started, begin_drain
+    wrapped = _AccessLog(application) if serving.access_log else None
+    server = _Server(Config(application, drain_s=serving.drain_s, wrapped=wrapped), notice_s=serving.notice_s)
+    server.on_started = on_started
     if supervised:
-        _stop_with_supervisor(server, serving.drain_s)
+        _stop_with_supervisor(server, notice_s=serving.notice_s, drain_s=serving.drain_s)
     if listener is None:
         listener = listen_tcp(serving.host, serving.port) if serving.fd is None else inherited(serving.fd)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -165,7 +132,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _stop_with_supervisor(server: _Server, drain_s: float) -> None:
+def _stop_with_supervisor(server: _Server, *, notice_s: float, drain_s: float) -> None:
     """Watch the pipe that standard input is; put nothing in its place, so that nobody reads from it."""
     pipe = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -177,7 +144,7 @@ def _stop_with_supervisor(server: _Server, drain_s: float) -> None:
             while os.read(pipe, 1024):
                 pass
         server.ask_to_stop()
-        time.sleep(drain_s + GRACE_S)
+        time.sleep(notice_s + drain_s + GRACE_S)
         os._exit(1)  # the event loop hangs: the supervisor would have killed us, so it is gone
 
     threading.Thread(target=watch, name="consona-supervisor-watch", daemon=True).start()

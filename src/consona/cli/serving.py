@@ -25,6 +25,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     access_log: bool = True
     drain_s: float = 10.0
     """How long requests under way may go on after it was asked to stop."""
+    notice_s: float = 0.0
+    """How long it says that it will stop, before it does."""
     log_level: str = "info"
     traces_per_second: int = 10
     trace_ratio: float = 0.01

@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
@@ -46,6 +46,9 @@ __all__ = ["APIServer"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 log = logging.getLogger("consona.rest.server")
+
+MAX_FOREIGN_MESSAGE: Final = 16 * 1024 * 1024
+"""Bytes of a WebSocket message of a mounted application."""
 
 
 class APIServer(Routes, ASGIApplication):
@@ -295,6 +298,13 @@ class APIServer(Routes, ASGIApplication):
         taken = {(route.method, route.path) for route in self.routes}
         known: dict[Any, Injected] = {}
         return [self._signature(route, known) for route in own.routes if (route.method, route.path) not in taken]
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the longest message that any of its WebSockets takes, so that whoever serves it takes no longer."""
+        own = [route.socket.get("max_message", 0) for route in self.routes]
+        foreign = MAX_FOREIGN_MESSAGE if self.mounts else 0
+        return max(self.settings.max_message, foreign, *own)
 
     # Its life.
 

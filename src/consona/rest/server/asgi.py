@@ -12,8 +12,8 @@ from consona.errors import ConfigurationError
 from consona.part import Part
 from consona.rest.server.mounting import as_specified
 from consona.rest.server.open_requests import UNTIMED
-from consona.rest.server.problems import ServiceUnavailable, problem_response
-from consona.rest.server.requests import Request
+from consona.rest.server.problems import HTTPError, ServiceUnavailable, problem_response
+from consona.rest.server.requests import ClientGone, Request
 from consona.rest.server.responses import Encoded, Receive, Scope, Send
 from consona.rest.server.serving import DEADLINE_HEADER, Serving
 from consona.rest.server.websocket_serving import denying, serve_websocket
@@ -96,6 +96,9 @@ class ASGIApplication(Part):
                 op.attributes = {"status": response.status}
                 if response.status >= 400:
                     op.fail(f"http.{response.status}", level=_level(response.status))
+        except ClientGone:  # in the middle of an answer that was made of its request
+            if op is not None:
+                op.fail("http.499", level=_level(499))
         except BaseException as error:
             failure = error
             raise
@@ -108,6 +111,12 @@ class ASGIApplication(Part):
                 serving._end(request.mounted)
             if request._background is not None:  # also where the answer did not reach the client
                 serving.run_background(request._background)
+
+    def note_refusal(self, error: HTTPError) -> None:
+        """Count what the server underneath refused before it was a request."""
+        with self.observer.operation("REFUSED", "(connection)") as op:
+            op.set(status=error.status)
+            op.fail(f"http.{error.status}", level=_level(400))
 
     async def _unusual(self, scope: Scope, receive: Receive, send: Send) -> tuple[Serving | None, Scope]:
         """All but a plain request to a started server. None where that is done with."""

@@ -15,25 +15,16 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any
 
-import uvicorn
-
 from consona.part import Part
 from consona.rest.server.api_server import APIServer
 from consona.rest.server.listen import listen_tcp, url_of
+from consona.rest.server.uvicorn_server import Config, Server
 
 __all__ = ["Listener"]
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, that says when it listens, and leaves the program's signals alone."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = asyncio.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
+class _Server(Server):
+    """uvicorn, that leaves the program's signals alone."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -79,19 +70,8 @@ class Listener(Part):
         except BaseException:
             socket.close()
             raise
-        self._server = _Server(
-            uvicorn.Config(
-                self.api,
-                lifespan="off",  # the server is started here, so that its errors are raised here
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,  # a stranger's X-Forwarded-For is not to be believed
-                timeout_graceful_shutdown=max(1, round(self.api.settings.drain)),
-                ws="websockets-sansio",
-            )
-        )
+        # The API is started here, not by the server's lifespan, so that its errors are raised here.
+        self._server = _Server(Config(self.api, drain_s=self.api.settings.drain, lifespan="off"))
         self.url = url_of(socket)
         # A context of its own: what serves everybody has no part in the deadline or trace of who started it.
         self._serving = asyncio.get_running_loop().create_task(
@@ -110,7 +90,6 @@ class Listener(Part):
 
     async def _close(self) -> None:
         self.url = ""
-        self.api.begin_drain()
         self._server.should_exit = True
         try:
             await asyncio.wait({self._serving})

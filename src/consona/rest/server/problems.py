@@ -16,6 +16,7 @@ The errors here belong to HTTP alone; all others are in `consona.errors`.
         ├── RequestTimeout           408: the client took too long to send it
         ├── PreconditionFailed       412: it is not the state that the client means
         ├── BodyTooLarge             413
+        ├── URITooLong               414
         ├── UnsupportedMediaType     415
         ├── RangeNotSatisfiable      416
         ├── UpgradeRequired          426: only WebSockets are answered here
@@ -52,6 +53,7 @@ __all__ = [
     "RequestTimeout",
     "ServiceUnavailable",
     "StorageFull",
+    "URITooLong",
     "UnsupportedMediaType",
     "UpgradeRequired",
     "problem_response",
@@ -135,6 +137,13 @@ class BodyTooLarge(HTTPError):
 
     code = "http.body_too_large"
     status = 413
+
+
+class URITooLong(HTTPError):
+    """The URL is longer than the server accepts."""
+
+    code = "http.uri_too_long"
+    status = 414
 
 
 class UnsupportedMediaType(HTTPError):

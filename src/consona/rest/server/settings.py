@@ -26,12 +26,20 @@ class ServerSettings:
     """Until the handler's answer begins, the time to read the request included; then 503 (408 while reading).
 
     A deadline that a caller sent, or a route's own `timeout`, is also told to what the handler calls."""
+    head_timeout: float = 10.0
+    """Until the head of a request is whole, from its first byte; the first one of a connection from its beginning."""
+    idle_timeout: float = 5.0
+    """How long a connection is kept between two requests."""
+    stall_timeout: float = 30.0
+    """A client that neither sends any of its request nor takes any of its answer for so long is cut off."""
     max_body: int = 1024 * 1024
     """Longer bodies are answered with 413. A route may have its own."""
     max_headers: int = 100
     """More headers are answered with 431."""
     max_header_bytes: int = 32 * 1024
     """More bytes of headers are answered with 431."""
+    max_url: int = 16 * 1024
+    """Longer URLs are answered with 414."""
     max_open: int = 10_000
     """More requests at once are answered with 503."""
     max_message: int = 1024 * 1024
@@ -65,9 +73,13 @@ class ServerSettings:
     def __post_init__(self) -> None:
         for name in (
             "timeout",
+            "head_timeout",
+            "idle_timeout",
+            "stall_timeout",
             "max_body",
             "max_headers",
             "max_header_bytes",
+            "max_url",
             "max_open",
             "max_message",
             "max_sockets",

@@ -1,0 +1,132 @@
+"""uvicorn, as Consona runs it: with limits on every connection, and an end that loses no request.
+
+How it ends, from the moment that it is asked to:
+
+1. `/health/ready` says no, streams of events end, WebSockets are closed with 1012: their clients connect again.
+   Where `notice` is given, everything else goes on for so long, for load balancers that ask now and then.
+2. It listens no more. Requests under way go on, and each answer is the last of its connection.
+3. A connection without a request has a second to send one: a client may have sent it already.
+4. Idle connections are closed. After the time to drain, what is left is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvicorn
+
+from consona.rest.server.problems import HTTPError
+from consona.rest.server.settings import ServerSettings
+
+_HTTPProtocol: Any
+try:
+    from consona.rest.server.http_protocol import HTTPProtocol as _HTTPProtocol
+except ImportError:  # pragma: no cover - httptools is for CPython only
+    _HTTPProtocol = None
+
+__all__ = ["Config", "Server"]
+
+GRACE_S: Final = 1.0
+"""How long an idle connection may still send a request after the server was asked to stop."""
+
+TICKS: Final = 5
+"""uvicorn's ticks (0.1 s) between two looks at the connections."""
+
+
+class Config(uvicorn.Config):
+    """uvicorn's settings for one application.
+
+    Args:
+        application: Any ASGI application. An `APIServer`'s own limits hold for its connections.
+        drain_s: How long requests under way may go on when it stops.
+        wrapped: What is served in its place: the application within something.
+        options: uvicorn's.
+    """
+
+    def __init__(self, application: Any, *, drain_s: float, wrapped: Any = None, **options: Any) -> None:
+        settings = getattr(application, "settings", None)
+        self.limits: ServerSettings = settings if isinstance(settings, ServerSettings) else ServerSettings()
+        self.refused: Callable[[HTTPError], None] = getattr(application, "note_refusal", lambda _: None)
+        self.begin_drain: Callable[[], None] = getattr(application, "begin_drain", lambda: None)
+        super().__init__(
+            application if wrapped is None else wrapped,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # a stranger's X-Forwarded-For is not to be believed
+            timeout_graceful_shutdown=max(1, round(drain_s)),
+            http=_HTTPProtocol or "auto",
+            ws="websockets-sansio",
+            ws_max_size=getattr(application, "max_message", 16 * 1024 * 1024),  # uvicorn's own
+            **options,
+        )
+
+
+class Server(uvicorn.Server):
+    """One uvicorn. `listens` is set when the first request can come."""
+
+    config: Config
+
+    def __init__(self, config: Config, *, notice_s: float = 0.0) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+        self.notice_s = notice_s
+        self._waiting: dict[Any, tuple[int, float]] = {}
+        """Connections whose client has to take something: how many bytes wait, and since when just as many."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.listens.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            self.look()
+        return await super().on_tick(counter)
+
+    def look(self) -> None:
+        """Cut connections that take too long."""
+        now = asyncio.get_running_loop().time()
+        waiting = {}
+        for connection in list(self.server_state.connections):
+            size = connection.transport.get_write_buffer_size()
+            if size:
+                before, since = self._waiting.get(connection, (0, now))
+                if size != before:
+                    since = now
+                elif now - since > self.config.limits.stall_timeout:
+                    connection.transport.abort()
+                    continue
+                waiting[connection] = (size, since)
+        self._waiting = waiting
+        for own in self._own():
+            own.look(now)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.begin_drain()
+        await self._wait(lambda: False, max(0.0, self.notice_s))
+        for server in self.servers:
+            server.close()
+        for own in self._own():
+            own.answer_once()
+        await self._wait(lambda: not any(own.is_idle for own in self._own()), GRACE_S)
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def _own(self) -> list[Any]:
+        if _HTTPProtocol is None:  # pragma: no cover
+            return []
+        return [each for each in self.server_state.connections if isinstance(each, _HTTPProtocol)]
+
+    async def _wait(self, done: Callable[[], bool], seconds: float) -> None:
+        """Serve on until it is done, or the time is over, or somebody is in a hurry."""
+        end = time.monotonic() + seconds
+        await asyncio.sleep(0)  # whatever was begun, begins: WebSockets are told why before they are ended
+        while not done() and time.monotonic() < end and not self.force_exit:
+            await asyncio.sleep(0.02)
+            self.look()
