@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -58,6 +60,18 @@ def postgresql_url(postgresql_database: str) -> Iterator[str]:
         await connection.close()
 
     asyncio.run(clear())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 512 KiB, where this user may make one (root on Linux); else the test is skipped."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk]
+    if sys.platform != "linux" or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this system does not let this user mount a small disk")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

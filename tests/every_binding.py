@@ -15,8 +15,9 @@ from msgspec import Meta
 
 from consona.errors import Conflict, NotFound
 from consona.rest.server.api_server import APIServer
-from consona.rest.server.parameters import Body, Cookie, Header, Query
+from consona.rest.server.parameters import Body, Cookie, File, Form, Header, Query
 from consona.rest.server.responses import Response
+from consona.rest.server.uploads import UploadFile
 
 
 class Colour(enum.Enum):
@@ -63,6 +64,15 @@ class Point:
 class Size(TypedDict):
     width: int
     height: NotRequired[int]
+
+
+class Application(msgspec.Struct):
+    """A form. (A list of one and a single value are the same in a form, which schemathesis does not know.)"""
+
+    name: Annotated[str, Meta(min_length=1, max_length=50)]
+    age: int | None = None
+    share: float = 0.5
+    newsletter: bool = False
 
 
 def make() -> APIServer:
@@ -136,6 +146,20 @@ def make() -> APIServer:
     @api.get("/files/{path:path}")
     async def read_file(path: str) -> Response:
         return Response(path)
+
+    @api.post("/applications", status=201)
+    async def apply(form: Annotated[Application, Form()]) -> Application:
+        return form
+
+    @api.post("/photos", status=201)
+    async def add_photo(
+        title: Annotated[str, Form(), Meta(min_length=1)],
+        photo: Annotated[UploadFile, File(max_bytes=100_000)],
+        stars: Annotated[int, Form(), Meta(ge=1, le=5)] = 3,
+        more: list[UploadFile] = [],  # noqa: B006
+        thumbnail: UploadFile | None = None,
+    ) -> dict[str, int]:
+        return {"size": photo.size, "more": len(more), "stars": stars}
 
     @api.get("/old", deprecated=True)
     async def old() -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from consona.errors import FieldProblem
 
-__all__ = ["plain_words", "wrong_fields"]
+__all__ = ["fields_of", "plain_words", "wrong_fields"]
 
 MAX_DEPTH: Final = 64
 _AT: Final = re.compile(r" - at `(?:key in )?\$(.*)`$")
@@ -64,7 +64,7 @@ def _members(value: Any, declared: Any, path: str, *, strict: bool, depth: int) 
     origin = get_origin(declared) or declared
     arguments = get_args(declared)
     if isinstance(value, dict):
-        fields = _fields_of(declared)
+        fields = fields_of(declared)
         if fields is not None:
             yield from _object(value, declared, fields, path, strict=strict, depth=depth)
         elif origin is dict and len(arguments) == 2:
@@ -112,7 +112,7 @@ def _the_one(declared: Any) -> Any:
     return declared
 
 
-def _fields_of(declared: Any) -> list[tuple[str, Any, bool]] | None:
+def fields_of(declared: Any) -> list[tuple[str, Any, bool]] | None:
     """(name on the wire, type, required) of each field of a declared object; None where it is none."""
     kind = get_origin(declared) or declared
     if not isinstance(kind, type):

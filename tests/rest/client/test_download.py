@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -20,7 +18,6 @@ from consona.rest.transport import Timeouts
 
 EAGER = Policy(timeout=wire.BOUND_S, retry=Retry(attempts=3, backoff=0.0))
 BODY = os.urandom(1_000_000)
-TMPFS = sys.platform.startswith("linux") and hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 class Shelf:
@@ -240,18 +237,6 @@ async def test_a_body_without_a_length_ends_where_it_ends(tmp_path):
     async with wire.Wire(Shelf(length=False)) as server, APIClient(server.url) as api:
         await api.download("/a", to=tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == BODY
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 512 KiB, where this user may make one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk]
-    if not TMPFS or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("this system does not let this user mount a tmpfs")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from asgi_call import call
 from consona.rest.server.api_server import APIServer
 from consona.rest.server.conditional import http_date
-from consona.rest.server.files import FileResponse, content_disposition, safe_name
+from consona.rest.server.file_names import safe_name
+from consona.rest.server.files import FileResponse, content_disposition
 from consona.rest.server.ranges import Part, wanted_parts
 from processes import until
 from served import served

@@ -270,6 +270,8 @@ class APIServer(Routes, ASGIApplication):
             route.timeout_s = route.options.get("timeout", self.settings.timeout)
             route.own_timeout = "timeout" in route.options
             route.max_body = route.options.get("max_body", self.settings.max_body)
+            if signature.has_form:
+                route.files = {parameter.alias: parameter.rules for parameter in signature.files}
             route.max_message = route.socket.get("max_message", self.settings.max_message)
             if self.settings.observe:
                 lasting = signature.is_websocket or signature.is_event_stream

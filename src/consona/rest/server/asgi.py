@@ -109,8 +109,8 @@ class ASGIApplication(Part):
             failure = None  # its traceback holds this frame: together they would wait for the garbage collector
             if request.mounted is not None:
                 serving._end(request.mounted)
-            if request._background is not None:  # also where the answer did not reach the client
-                serving.run_background(request._background)
+            if request._background is not None or request._form is not None:
+                serving.finish(request)  # also where the answer did not reach the client
 
     def note_refusal(self, error: HTTPError) -> None:
         """Count what the server underneath refused before it was a request."""

@@ -44,8 +44,10 @@ from consona.rest.server.bodies import UNREADABLE, BodyReader
 from consona.rest.server.conditional import Precondition, demand_match, tag_answer
 from consona.rest.server.events import Event, EventStream
 from consona.rest.server.explaining import Explainer
+from consona.rest.server.form_fields import FormFields, FormFiles
 from consona.rest.server.guards import Guard, admit
-from consona.rest.server.parameters import Injected, Parameter, is_body_like
+from consona.rest.server.hints import is_body_like
+from consona.rest.server.parameters import Injected, Parameter
 from consona.rest.server.responses import (
     JSON,
     MSGPACK,
@@ -94,6 +96,7 @@ class Signature:
         self.returns = type(None) if returns is None else returns
         self.texts: list[Parameter] = []
         self.providers: list[Injected] = []
+        self.files: list[Parameter] = []
         self.body: Parameter | None = None
         self._collect(parameters)
         options = route.options
@@ -110,11 +113,7 @@ class Signature:
             return
         if any(p.place == "socket" for p in self.each()):
             raise ConfigurationError(f"{label} wants a WebSocket.", hint="Declare it with @api.websocket(path).")
-        if self.body is not None and self.route.method in {"GET", "HEAD"}:
-            raise ConfigurationError(
-                f"{label}: {self.body.name!r} would be the body, and {self.route.method} has none.",
-                hint="Take it from the query (text-like types), or use POST.",
-            )
+        self._check_body()
         says_more = self.returns not in {type(None), inspect.Parameter.empty} and not _is_response(self.returns)
         if self.status in WITHOUT_BODY and says_more:
             raise ConfigurationError(f"{label}: an answer with status {self.status} has no body.")
@@ -157,7 +156,7 @@ class Signature:
         if not any(p.place == "socket" for p in self.parameters):
             raise ConfigurationError(f"{label} has no parameter of the type WebSocket.", hint="Add: socket: WebSocket.")
         for parameter in self.each():
-            if parameter.place in {"body", "background", "precondition"}:
+            if parameter.place in {"body", "form", "file", "background", "precondition"}:
                 raise ConfigurationError(
                     f"{label}: {parameter.name!r} belongs to a request, and a WebSocket has none.",
                     hint="Take it from the path, the query or a header, or from a message: socket.receive(Type).",
@@ -184,6 +183,31 @@ class Signature:
             return (get_args(yielded) or (Any,))[0]
         return yielded
 
+    def _check_body(self) -> None:
+        label, method = self.route.label, self.route.method
+        fields = [parameter for parameter in self.texts if parameter.place == "form"]
+        from_body = [*([] if self.body is None else [self.body]), *fields, *self.files]
+        if from_body and method in {"GET", "HEAD"}:
+            raise ConfigurationError(
+                f"{label}: {from_body[0].name!r} would be the body, and {method} has none.",
+                hint="Take it from the query (text-like types), or use POST.",
+            )
+        if self.body is not None and self.has_form:
+            raise ConfigurationError(
+                f"{label}: {self.body.name!r} is a body of its own, and {from_body[1].name!r} is part of a form.",
+                hint="A request has one body: mark the other one too, Annotated[..., Form()].",
+            )
+        if len(fields) > 1 and not all(parameter.alias for parameter in fields):
+            raise ConfigurationError(
+                f"{label}: one parameter takes the fields of the whole form, so no other can have a field of it.",
+                hint="Put all fields into the Struct. Files stay beside it.",
+            )
+
+    @property
+    def has_form(self) -> bool:
+        """Whether the body is a form."""
+        return bool(self.files) or any(parameter.place == "form" for parameter in self.texts)
+
     @property
     def guarded(self) -> bool:
         """Whether somebody must be known to call it."""
@@ -206,6 +230,8 @@ class Signature:
         for parameter in parameters:
             if parameter.from_text:
                 self.texts.append(parameter)
+            elif parameter.place == "file":
+                self.files.append(parameter)
             elif parameter.place == "body":
                 if self.body is not None:
                     raise ConfigurationError(
@@ -286,7 +312,7 @@ class _Writer:
         if self.signature.route.options.get("require_match"):
             self.names["demand_match"] = demand_match
             self.lines.append("    demand_match(fields)")
-        if self.signature.texts or self.signature.body is not None:
+        if self.signature.texts or self.signature.files or self.signature.body is not None:
             self._write_reading()
         if self.signature.yields:
             self._write_events()
@@ -297,9 +323,17 @@ class _Writer:
         return "\n".join(self.lines) + "\n"
 
     def _write_reading(self) -> None:
-        self.names["explain"] = Explainer(self.signature.texts, self.signature.body).explain
+        signature = self.signature
+        fields = FormFields({f"p{i}": p for i, p in enumerate(signature.texts) if p.place == "form"})
+        files = FormFiles(signature.files)
+        form = (fields, files) if signature.has_form else None
+        self.names["explain"] = Explainer(signature.texts, signature.body, form).explain
         add = self.lines.append
         add("    try:")
+        if signature.has_form:
+            self.names["read_fields"], self.names["read_files"] = fields.read, files.read
+            add("        form = await request.form()")
+            add("        files = read_files(form)")
         if self.signature.texts:
             self._write_texts()
         if self.signature.body is not None:
@@ -314,6 +348,8 @@ class _Writer:
         path_names = self.signature.route.path_names
         from_path = [f'"p{i}": request.segments[{path_names.index(p.alias)}]' for i, p in texts if p.place == "path"]
         add(f"        raw = {{{', '.join(from_path)}}}")
+        if any(p.place == "form" for _, p in texts):
+            add("        read_fields(form, raw)")
         query = {p.alias: (f"p{i}", p.many) for i, p in texts if p.place == "query"}
         if query:
             self.names["read_query"] = query_reader(query)
@@ -416,6 +452,8 @@ class _Writer:
     def _expression(self, parameter: Parameter, unique: str) -> str:
         if parameter.from_text:
             return f"p.p{self.signature.texts.index(parameter)}"
+        if parameter.place == "file":
+            return f"files[{self.signature.files.index(parameter)}]"
         if parameter.place == "provider":
             return f"d{self.signature.providers.index(parameter.source)}"
         if parameter.place == "value":

@@ -99,14 +99,15 @@ def _groups(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shown(method: str, path: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    content = operation.get("requestBody", {}).get("content", {})
+    body, form = content.get("application/json"), content.get("multipart/form-data")
+    parameters = [*operation.get("parameters", []), *(_form_fields(form["schema"], schemas) if form else ())]
     return {
         **operation,
         "method": method.upper(),
         "path": path,
-        "parameters": [
-            {**parameter, "type": words_for(parameter["schema"])} for parameter in operation.get("parameters", [])
-        ],
+        "parameters": [{**parameter, "type": words_for(parameter["schema"])} for parameter in parameters],
+        "form": form is not None,
         "body_example": example_of(body["schema"], schemas) if body else None,
         "body_type": words_for(body["schema"]) if body else "",
         "answers": [
@@ -118,6 +119,26 @@ def _shown(method: str, path: str, operation: Mapping[str, Any], schemas: Mappin
             for status, answer in operation["responses"].items()
         ],
     }
+
+
+def _form_fields(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The fields and files of a form, each as if it were a parameter."""
+    if "$ref" in schema:
+        schema = schemas[str(schema["$ref"]).rpartition("/")[2]]
+    found = [field for part in schema.get("allOf", ()) for field in _form_fields(part, schemas)]
+    for name, field in schema.get("properties", {}).items():
+        one = field.get("items", field)
+        found.append(
+            {
+                "name": name,
+                "in": "form",
+                "schema": field,
+                "required": name in schema.get("required", ()),
+                "file": "contentMediaType" in one,
+                "many": field.get("type") == "array",
+            }
+        )
+    return found
 
 
 def _first_schema(answer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -137,6 +158,8 @@ def words_for(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(str(value) for value in schema["enum"])
     kind = schema.get("type", "")
+    if "contentMediaType" in schema:
+        return "file"
     if kind == "array":
         return f"list of {words_for(schema.get('items', {})) or 'anything'}"
     if kind == "null":

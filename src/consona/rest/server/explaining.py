@@ -9,6 +9,7 @@ import msgspec
 
 from consona.errors import ConsonaError, FieldProblem, ValidationError
 from consona.rest.server.bodies import UNREADABLE, BodyReader
+from consona.rest.server.form_fields import FormFields, FormFiles
 from consona.rest.server.parameters import Parameter
 from consona.rest.server.problems import BadRequest
 from consona.rest.server.requests import Request
@@ -19,20 +20,32 @@ __all__ = ["Explainer"]
 
 
 class Explainer:
-    """Says everything that is wrong with a request that could not be read."""
+    """Says everything that is wrong with a request that could not be read.
 
-    def __init__(self, texts: Sequence[Parameter], body: Parameter | None) -> None:
-        self.texts = texts
+    Args:
+        texts: What arrives as text.
+        body: What is the whole body.
+        form: What is in a form.
+    """
+
+    def __init__(
+        self, texts: Sequence[Parameter], body: Parameter | None, form: tuple[FormFields, FormFiles] | None = None
+    ) -> None:
+        self.texts = [parameter for parameter in texts if parameter.place != "form"]
+        self.form = form
         self.declared = body
         self.body = BodyReader(body.type) if body is not None else None
 
     async def explain(self, request: Request, error: BaseException) -> ConsonaError:
-        """The error to raise, with all wrong fields of path, query, headers, cookies and body."""
+        """The error to raise, with all wrong fields of path, query, headers, cookies and body or form."""
         problems: list[FieldProblem] = []
         for parameter in self.texts:
             message = self._text_problem(request, parameter)
             if message:
                 problems.append(FieldProblem(f"{parameter.place}.{parameter.alias}", message))
+        if self.form is not None:
+            sent = await request.form()
+            problems.extend(problem for part in self.form for problem in part.problems(sent))
         if self.body is not None:
             assert self.declared is not None
             data = await request.body()

@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 from consona.errors import NotFound
 from consona.rest.server.conditional import NotModified, evaluate, http_date
+from consona.rest.server.file_names import safe_name
 from consona.rest.server.problems import PreconditionFailed, RangeNotSatisfiable
 from consona.rest.server.ranges import Part, wanted_parts
 from consona.rest.server.responses import Response, Send, until_any
@@ -275,16 +276,6 @@ def content_disposition(filename: str, *, inline: bool = False) -> str:
     if plain == name:
         return f'{kind}; filename="{name}"'
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-def safe_name(filename: str) -> str:
-    """The last part of a path of any system, without control characters and without dots in front; `file` if empty."""
-    name = filename.replace("\\", "/").rpartition("/")[2]
-    name = "".join(letter for letter in name if letter.isprintable()).strip(" ").lstrip(".").rstrip(". ")
-    while len(name.encode()) > 200:
-        stem, dot, ending = name.rpartition(".")
-        name = f"{stem[:-1]}{dot}{ending}" if stem and len(ending) < 20 else name[:-1]
-    return name or "file"
 
 
 _TYPES: Final = mimetypes.MimeTypes()

@@ -18,7 +18,9 @@ import msgspec
 from consona.errors import AuthenticationError, ConsonaError, PermissionDenied, ValidationError
 from consona.rest.server.binding import Signature
 from consona.rest.server.events import EVENT_STREAM
-from consona.rest.server.parameters import FiniteFloat, Parameter
+from consona.rest.server.forms import MULTIPART, URLENCODED
+from consona.rest.server.hints import FiniteFloat
+from consona.rest.server.parameters import Parameter
 from consona.rest.server.problems import (
     PROBLEM_TYPE,
     BadRequest,
@@ -26,6 +28,7 @@ from consona.rest.server.problems import (
     PreconditionFailed,
     PreconditionRequired,
     Problem,
+    StorageFull,
     UnsupportedMediaType,
     status_of,
 )
@@ -157,6 +160,8 @@ class _Operation:
             operation["parameters"] = parameters
         if self.signature.body is not None:
             operation["requestBody"] = self._body(self.signature.body)
+        elif self.signature.has_form:
+            operation["requestBody"] = self._form()
         operation["responses"] = self._responses()
         if self.signature.guarded and self.api.guard is not None:
             scopes = sorted(self.signature.scopes)
@@ -164,21 +169,43 @@ class _Operation:
         return operation
 
     def _is_elsewhere(self, parameter: Parameter) -> bool:
-        return parameter.place == "header" and parameter.alias in _NOT_PARAMETERS
+        return parameter.place == "form" or (parameter.place == "header" and parameter.alias in _NOT_PARAMETERS)
 
     def _parameter(self, parameter: Parameter) -> dict[str, Any]:
-        schema = dict(self.schemas.of(_shown_type(parameter)))
+        schema = self._schema(parameter)
         described: dict[str, Any] = {"name": parameter.alias, "in": parameter.place, "required": parameter.required}
         if "description" in schema:
             described["description"] = schema.pop("description")
-        if not parameter.required and parameter.default is not None:
-            default = _plain(parameter.default)
-            if default is not None:
-                schema["default"] = default
         if parameter.place == "path" and schema.get("type") == "string":
             schema.setdefault("minLength", 1)
         described["schema"] = schema
         return described
+
+    def _schema(self, parameter: Parameter) -> dict[str, Any]:
+        schema = dict(self.schemas.of(_shown_type(parameter)))
+        if not parameter.required and parameter.default is not None:
+            default = _plain(parameter.default)
+            if default is not None:
+                schema["default"] = default
+        return schema
+
+    def _form(self) -> dict[str, Any]:
+        """The form: its fields and its files, as one object."""
+        fields = [parameter for parameter in self.signature.texts if parameter.place == "form"]
+        whole = next((parameter for parameter in fields if not parameter.alias), None)
+        parts = [*(p for p in fields if p.alias), *self.signature.files]
+        schema: dict[str, Any] = {"type": "object"}
+        schema["properties"] = {p.alias: _file(p) if p.place == "file" else self._schema(p) for p in parts}
+        schema["required"] = [parameter.alias for parameter in parts if parameter.required]
+        if whole is not None:
+            schema = {"allOf": [self.schemas.of(whole.type), schema]} if parts else self.schemas.of(whole.type)
+        kinds = [MULTIPART] if self.signature.files else [MULTIPART, URLENCODED]
+        content: dict[str, Any] = {kind: {"schema": schema} for kind in kinds}
+        encoding = {p.alias: {"contentType": ", ".join(p.rules.types)} for p in parts if p.rules.types}
+        if encoding:
+            content[MULTIPART]["encoding"] = encoding
+        required = any(p.required for p in parts) or (whole is not None and whole.required)
+        return {"required": required, "content": content}
 
     def _conditions(self) -> list[dict[str, Any]]:
         """The headers of conditional requests, where the route heeds them."""
@@ -231,10 +258,14 @@ class _Operation:
         kinds: list[type[ConsonaError]] = []
         if signature.guarded:
             kinds += [AuthenticationError, PermissionDenied]
-        if signature.texts or signature.body is not None:
+        if signature.texts or signature.has_form or signature.body is not None:
             kinds += [BadRequest, ValidationError]
-        if signature.body is not None:
+        if signature.has_form and not signature.route.options.get("cross_site"):
+            kinds.append(PermissionDenied)
+        if signature.has_form or signature.body is not None:
             kinds += [BodyTooLarge, UnsupportedMediaType]
+        if signature.files:
+            kinds.append(StorageFull)
         if signature.has_precondition or signature.route.options.get("etag"):
             kinds.append(PreconditionFailed)
         if signature.route.options.get("require_match"):
@@ -259,6 +290,12 @@ def _header(name: str, description: str, *, required: bool = False) -> dict[str,
         "description": description,
         "schema": {"type": "string"},
     }
+
+
+def _file(parameter: Parameter) -> dict[str, Any]:
+    """The schema of a file: the newer keyword, and the one that more tools know."""
+    one = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+    return {"type": "array", "items": one} if parameter.many else one
 
 
 def _unused(path_name: str) -> dict[str, Any]:

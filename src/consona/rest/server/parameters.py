@@ -6,6 +6,8 @@ limit: int = 10,                               # text-like: from the query
 tags: list[str] = [],                          # list of text-like: a query name given several times
 agent: Annotated[str, Header("user-agent")],   # marked: from there
 post: NewPost,                                 # Struct, dataclass, TypedDict, list or dict of them: the body
+title: Annotated[str, Form()],                 # a field of a form; with a Struct, the fields of the whole form
+photo: UploadFile,                             # a file of a form (list[UploadFile]: several, `| None`: may be missing)
 request: Request,                              # the request itself
 socket: WebSocket,                             # of a WebSocket route: the connection
 db: SQLDatabase,                               # a part of the server, by type
@@ -16,25 +18,35 @@ session: Session,                              # what a provider function (`api.
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-import decimal
-import enum
 import inspect
 import types
 import typing
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-import msgspec
-
 from consona.errors import ConfigurationError
 from consona.rest.server.conditional import Precondition
+from consona.rest.server.forms import ANY_FILE, FileRules
 from consona.rest.server.guards import WantsUser
+from consona.rest.server.hints import FiniteFloat, is_body_like, is_text_like, many_of, shown, unwrap
 from consona.rest.server.requests import Background, Request
+from consona.rest.server.uploads import UploadFile
 from consona.rest.server.websocket import WebSocket
+from consona.validation import fields_of
 
-__all__ = ["Body", "Cookie", "Header", "Injected", "Parameter", "Path", "Query", "hints_of", "read_parameters"]
+__all__ = [
+    "Body",
+    "Cookie",
+    "File",
+    "Form",
+    "Header",
+    "Injected",
+    "Parameter",
+    "Path",
+    "Query",
+    "hints_of",
+    "read_parameters",
+]
 
 MISSING: Final = inspect.Parameter.empty
 
@@ -67,11 +79,36 @@ class Body(_Marker):
     """
 
 
+class Form(_Marker):
+    """`Annotated[str, Form()]`: a field of a form. `Annotated[NewPost, Form()]`: the fields of the whole form.
+
+    An empty field counts as missing where its type is not text: browsers send what was left empty. A ticked
+    checkbox (`on`) is true.
+    """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class File(_Marker):
+    """`Annotated[UploadFile, File(max_bytes=5_000_000, types=("image/png", "image/jpeg"))]`: what is accepted.
+
+    Args:
+        name: Of the field in the form, where it is another than the parameter's.
+        max_bytes: A longer file is answered with 413. The route's `max_body` holds for the whole form.
+        types: Media types that are accepted, or `image/*`; others are answered with 415. A type is what the client
+            says it is.
+    """
+
+    max_bytes: int | None = None
+    types: tuple[str, ...] = ()
+
+
 Place = Literal[
     "path",
     "query",
     "header",
     "cookie",
+    "form",
+    "file",
     "body",
     "request",
     "background",
@@ -95,7 +132,9 @@ class Parameter:
     """On the wire."""
     default: Any = MISSING
     many: bool = False
-    """Whether the query name may be given several times."""
+    """Whether the name may be given several times."""
+    rules: FileRules = ANY_FILE
+    """What is accepted, of a file."""
     source: Any = None
     """The injected value, or the `Injected` provider."""
 
@@ -105,8 +144,8 @@ class Parameter:
 
     @property
     def from_text(self) -> bool:
-        """Whether its value arrives as text: path, query, header, cookie."""
-        return self.place in {"path", "query", "header", "cookie"}
+        """Whether its value arrives as text: path, query, header, cookie, field of a form."""
+        return self.place in {"path", "query", "header", "cookie", "form"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +213,7 @@ def hints_of(function: Callable[..., Any], *, label: str, namespace: Mapping[str
 def _classify(
     name: str, hint: Any, default: Any, label: str, path_names: frozenset[str], resolve: Resolve
 ) -> Parameter:
-    plain, extras = _unwrap(hint)
+    plain, extras = unwrap(hint)
     if any(isinstance(extra, WantsUser) for extra in extras):
         return Parameter(name, "user", plain, name)
     marker = next((extra for extra in extras if isinstance(extra, _Marker)), None)
@@ -191,17 +230,19 @@ def _classify(
         return Parameter(name, "background", plain, name)
     if plain is Precondition:
         return Parameter(name, "precondition", plain, name)
+    if _file_of(plain) is not None:
+        return _file(name, declared, default, File(), label)
     provided = resolve(name, plain)
     if provided is not None:
         if isinstance(provided, Injected):
             return Parameter(name, "provider", plain, name, source=provided)
         return Parameter(name, "value", plain, name, source=provided[0])
-    if is_text_like(plain) or _many_of(plain) is not None:
+    if is_text_like(plain) or many_of(plain) is not None:
         return _text(name, declared, default, "query", name, label)
     if is_body_like(plain):
         return Parameter(name, "body", declared, name, default)
     raise ConfigurationError(
-        f"{label}: the parameter {name!r} of type {_shown(plain)} cannot be bound.",
+        f"{label}: the parameter {name!r} of type {shown(plain)} cannot be bound.",
         hint="Declare a body as a msgspec.Struct, dataclass or TypedDict; hand in a part with parts=[...], "
         "or a provider function with @api.provide; or say where it is with Annotated[..., Body()].",
     )
@@ -217,6 +258,12 @@ def _marked(
         return _text(name, declared, MISSING, "path", alias, label)
     if isinstance(marker, Body):
         return Parameter(name, "body", declared, name, default)
+    if isinstance(marker, File):
+        return _file(name, declared, default, marker, label)
+    if isinstance(marker, Form):
+        if fields_of(declared) is not None:
+            return _whole_form(name, declared, default, label)
+        return _text(name, declared, default, "form", marker.name or name, label)
     if isinstance(marker, Header):
         return _text(name, declared, default, "header", marker.name or name.replace("_", "-"), label)
     place: Place = "cookie" if isinstance(marker, Cookie) else "query"
@@ -224,95 +271,56 @@ def _marked(
 
 
 def _text(name: str, declared: Any, default: Any, place: Place, alias: str, label: str) -> Parameter:
-    plain, _ = _unwrap(declared)
-    many = _many_of(plain) is not None and place == "query"
+    plain, _ = unwrap(declared)
+    many = many_of(plain) is not None and place in {"query", "form"}
     if not many and not is_text_like(plain):
         raise ConfigurationError(
-            f"{label}: {name!r} comes from the {place} as text, which cannot become {_shown(plain)}.",
+            f"{label}: {name!r} comes from the {place} as text, which cannot become {shown(plain)}.",
             hint="Use str, int, float, bool, Decimal, UUID, date, time, datetime, an Enum or Literal"
-            + (", or a list of one of them." if place == "query" else "."),
+            + (", or a list of one of them." if place in {"query", "form"} else "."),
         )
     if plain is float and declared is float:
         declared = FiniteFloat
     return Parameter(name, place, declared, alias.lower() if place == "header" else alias, default, many)
 
 
-FiniteFloat = Annotated[float, msgspec.Meta(ge=-1.7976931348623157e308, le=1.7976931348623157e308)]
-"""`nan` and `inf` are numbers to a parser of text; no handler expects them."""
-
-_TEXT_TYPES: Final = (
-    str,
-    int,
-    float,
-    bool,
-    decimal.Decimal,
-    uuid.UUID,
-    dt.datetime,
-    dt.date,
-    dt.time,
-    dt.timedelta,
-)
+def _whole_form(name: str, declared: Any, default: Any, label: str) -> Parameter:
+    for field, kind, _ in fields_of(declared) or ():
+        if many_of(kind) is None and not is_text_like(kind):
+            raise ConfigurationError(
+                f"{label}: the field {field!r} of {shown(declared)} comes as text, which cannot become {shown(kind)}.",
+                hint="Forms are flat: use str, int, float, bool and the like, or a list of one of them.",
+            )
+    return Parameter(name, "form", declared, "", default)
 
 
-def is_text_like(hint: Any) -> bool:
-    """Whether one piece of text can hold it."""
-    plain, _ = _unwrap(hint)
-    origin = get_origin(plain)
-    if origin in {Union, types.UnionType}:
-        return all(member is type(None) or is_text_like(member) for member in get_args(plain))
-    if origin is Literal:
-        return True
-    return isinstance(plain, type) and (plain in _TEXT_TYPES or issubclass(plain, enum.Enum))
+def _file(name: str, declared: Any, default: Any, marker: File, label: str) -> Parameter:
+    found = _file_of(declared)
+    if found is None:
+        raise ConfigurationError(
+            f"{label}: {name!r} is a file of a form, which is no {shown(declared)}.",
+            hint="Use UploadFile, UploadFile | None, or list[UploadFile].",
+        )
+    many, optional = found
+    if optional and default is MISSING:
+        default = None
+    rules = FileRules(max_bytes=marker.max_bytes, types=marker.types)
+    return Parameter(name, "file", declared, marker.name or name, default, many, rules=rules)
 
 
-def _many_of(hint: Any) -> Any:
-    """The member type, where the type is a list (tuple, set) of what text can hold; else None."""
-    plain, _ = _unwrap(hint)
-    origin = get_origin(plain)
-    if origin in {Union, types.UnionType}:
-        members = [member for member in get_args(plain) if member is not type(None)]
-        return _many_of(members[0]) if len(members) == 1 else None
-    arguments = get_args(plain)
-    if origin in {list, set, frozenset} and is_text_like(arguments[0]):
-        return arguments[0]
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis and is_text_like(arguments[0]):
-        return arguments[0]
-    return None
-
-
-def is_body_like(hint: Any) -> bool:
-    """Whether it is declared data: a Struct, dataclass, TypedDict or NamedTuple, or a collection or union of them."""
-    plain, _ = _unwrap(hint)
-    origin = get_origin(plain)
-    if origin in {Union, types.UnionType}:
-        members = [member for member in get_args(plain) if member is not type(None)]
-        return bool(members) and all(is_body_like(member) for member in members)
-    if origin in {list, tuple, set, frozenset}:
-        return any(is_body_like(member) for member in get_args(plain) if member is not Ellipsis)
-    if origin is dict or plain is dict:
-        return True
-    kind = origin if isinstance(origin, type) else plain
-    return isinstance(kind, type) and (
-        issubclass(kind, msgspec.Struct)
-        or dataclasses.is_dataclass(kind)
-        or typing.is_typeddict(kind)
-        or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
-        or hasattr(kind, "__attrs_attrs__")
-    )
-
-
-def _unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    if get_origin(hint) is Annotated:
-        plain, *extras = get_args(hint)
-        return plain, tuple(extras)
-    return hint, ()
+def _file_of(hint: Any) -> tuple[bool, bool] | None:
+    """Whether there may be several, and none; None where it is no file."""
+    plain, _ = unwrap(hint)
+    origin, arguments = get_origin(plain), get_args(plain)
+    if origin in {Union, types.UnionType} and type(None) in arguments and len(arguments) == 2:
+        found = _file_of(next(member for member in arguments if member is not type(None)))
+        return None if found is None else (found[0], True)
+    if origin is list and arguments[0] is UploadFile:
+        return True, False
+    return (False, False) if plain is UploadFile else None
 
 
 def _without_markers(hint: Any) -> Any:
-    plain, extras = _unwrap(hint)
+    plain, extras = unwrap(hint)
     kept = tuple(extra for extra in extras if not isinstance(extra, _Marker))
     return Annotated[(plain, *kept)] if kept else plain
-
-
-def _shown(hint: Any) -> str:
-    return getattr(hint, "__name__", None) or str(hint)

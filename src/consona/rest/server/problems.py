@@ -31,11 +31,12 @@ Source: RFC 9457, Problem Details for HTTP APIs; RFC 9110, section 15 (status co
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
-from consona.errors import APIError, ConsonaError, ValidationError
+from consona.errors import APIError, ConsonaError, FieldProblem, ValidationError
 from consona.rest.server.responses import Response
 from consona.rest.status import title_of
 
@@ -71,6 +72,7 @@ class HTTPError(ConsonaError):
         message: What was wrong, in one sentence.
         status: 400 to 599.
         headers: Headers of the answer.
+        fields: The parts of the request that are to blame: where they are, and what is wrong with them.
 
     Example:
         >>> error = HTTPError("The film is sold out.", status=410)
@@ -80,14 +82,22 @@ class HTTPError(ConsonaError):
 
     code = "http"
     headers: dict[str, str]
+    fields: tuple[FieldProblem, ...]
 
     def __init__(
-        self, message: str = "", *, status: int | None = None, headers: dict[str, str] | None = None, **details: Any
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        headers: dict[str, str] | None = None,
+        fields: Iterable[tuple[str, str]] = (),
+        **details: Any,
     ) -> None:
         super().__init__(message, **details)
         if status is not None:
             self.status = status
         self.headers = headers or {}
+        self.fields = tuple(FieldProblem(*field) for field in fields)
 
 
 class BadRequest(HTTPError):
@@ -248,7 +258,7 @@ def _with_constants(problem: Problem) -> bytes:
 
 
 def _fields(error: BaseException) -> list[ProblemField]:
-    if not isinstance(error, ValidationError):
+    if not isinstance(error, ValidationError | HTTPError):
         return []
     return [ProblemField(path, message) for path, message in error.fields[:MAX_FIELDS]]
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from consona.rest.headers import Headers
+from consona.rest.server.forms import Form, read_form
 from consona.rest.server.problems import BadRequest, BodyTooLarge
 from consona.rest.server.responses import Message, Receive, Scope
 
@@ -74,6 +75,7 @@ class Request(msgspec.Struct, eq=False, weakref=True):
     reading: bool = False
     hurried: bool = False
     mounted: asyncio.Task[None] | None = None
+    _form: Form | None = None
     _background: Background | None = None
     _body: bytes | None = None
     _consumed: bool = False
@@ -255,6 +257,23 @@ class Request(msgspec.Struct, eq=False, weakref=True):
             return msgspec.json.decode(await self.body())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRequest(f"The body is not JSON that can be read: {error}") from error
+
+    async def form(self) -> Form:
+        """The form that was sent, urlencoded or as multipart/form-data; read once, then kept until the request ends.
+
+        Handlers get it in their declared types: `Annotated[str, Form()]`, `UploadFile`.
+
+        Raises:
+            UnsupportedMediaType: The body is no form.
+            BadRequest: It is broken.
+            BodyTooLarge: It, or a part of it, is larger than is accepted.
+            PermissionDenied: A page of another site sent it.
+            StorageFull: There is no room for its files.
+            ClientGone: The client went away meanwhile.
+        """
+        if self._form is None:
+            self._form = await read_form(self, self.route.files)
+        return self._form
 
     async def wait_for_disconnect(self) -> None:
         """Wait until the client goes away. Only after the body was read, or where there is none to read."""

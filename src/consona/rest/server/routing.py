@@ -26,6 +26,7 @@ from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import unquote_to_bytes
 
 from consona.errors import ConfigurationError, ConsonaError
+from consona.rest.server.forms import FileRules
 from consona.rest.server.problems import BadRequest
 
 __all__ = ["METHODS", "Leaf", "Route", "RouteOptions", "Router", "Routes", "WebSocketOptions", "split_path"]
@@ -66,6 +67,8 @@ class RouteOptions(TypedDict, total=False):
     deprecated: bool
     etag: bool | Literal["weak"]
     """Of a GET: give the answer an `ETag` made from its bytes, and send 304 to who has it already."""
+    cross_site: bool
+    """Whether a form is taken from pages of other sites too. By default that is answered with 403 (CSRF)."""
     require_match: bool
     """Refuse requests without `If-Match` or `If-Unmodified-Since` with 428; the handler takes a `Precondition`."""
 
@@ -106,6 +109,8 @@ class Route:
     timeout_s: float = 0.0
     own_timeout: bool = False
     max_body: int = 0
+    files: Mapping[str, FileRules] | None = None
+    """What is accepted as files of a form, by name; None: any."""
     max_message: int = 0
     series: Any = field(default=None, repr=False)
     signature: Any = field(default=None, repr=False)

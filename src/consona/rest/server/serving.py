@@ -31,7 +31,7 @@ from consona.rest.server.problems import (
     UpgradeRequired,
     problem_response,
 )
-from consona.rest.server.requests import Background, ClientGone, Request, local_path
+from consona.rest.server.requests import ClientGone, Request, local_path
 from consona.rest.server.responses import Empty, Response, Scope, Send
 from consona.rest.server.routing import METHODS, WEBSOCKET, Leaf, Route, Router
 from consona.rest.server.settings import ServerSettings, Trust
@@ -360,12 +360,24 @@ class Serving:
             self.tasks.add(mounted)
             mounted.add_done_callback(self.tasks.discard)
 
-    def run_background(self, background: Background) -> None:
-        """Begin the work that a handler left for after its answer."""
-        for function, args, kwargs in background.work:
+    def finish(self, request: Request) -> None:
+        """Begin the work that a handler left for after its answer; after that, the files of a form are gone."""
+        work = [] if request._background is None else request._background.work
+        left = len(work)
+
+        def done(task: asyncio.Task[None]) -> None:
+            nonlocal left
+            left -= 1
+            self.tasks.discard(task)
+            if not left and request._form is not None:
+                request._form.close()
+
+        for function, args, kwargs in work:
             task = asyncio.get_running_loop().create_task(self._work(function, args, kwargs))
             self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            task.add_done_callback(done)
+        if not work and request._form is not None:
+            request._form.close()
 
     async def _work(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         name = getattr(function, "__qualname__", type(function).__name__)

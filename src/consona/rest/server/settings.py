@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 from consona.errors import ConfigurationError
 
-__all__ = ["ServerSettings"]
+__all__ = ["FormLimits", "ServerSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormLimits:
+    """What a form may hold, beside `max_body`, the limit of the whole. Sizes in bytes.
+
+    One file has its own limit where the handler takes it: `Annotated[UploadFile, File(max_bytes=…)]`.
+
+    Raises:
+        ConfigurationError: A number is not above zero.
+    """
+
+    max_fields: int = 100
+    """More fields (beside the files) are answered with 413."""
+    max_files: int = 20
+    """More files are answered with 413."""
+    max_field: int = 64 * 1024
+    """A longer field is answered with 413."""
+    memory: int = 64 * 1024
+    """So much of each file is kept in memory; what is longer goes to disk."""
+    folder: str | os.PathLike[str] | None = None
+    """On which disk; None for the system's folder of temporary files. (On many systems that one is memory too.)"""
+
+    def __post_init__(self) -> None:
+        for name in ("max_fields", "max_files", "max_field", "memory"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"FormLimits({name}={getattr(self, name)!r}) must be above zero.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +62,8 @@ class ServerSettings:
     """A client that neither sends any of its request nor takes any of its answer for so long is cut off."""
     max_body: int = 1024 * 1024
     """Longer bodies are answered with 413. A route may have its own."""
+    forms: FormLimits = field(default_factory=FormLimits)
+    """What a form may hold."""
     max_headers: int = 100
     """More headers are answered with 431."""
     max_header_bytes: int = 32 * 1024

@@ -5,6 +5,7 @@
 async function send(form) {
   const headers = { Accept: "application/json" };
   const query = new URLSearchParams();
+  const data = new FormData();
   let path = form.dataset.path;
   for (const input of form.querySelectorAll("input[data-in]")) {
     const name = input.dataset.name;
@@ -12,6 +13,8 @@ async function send(form) {
       path = path.replace(`{${name}}`, encodeURIComponent(input.value));
     } else if (input.value !== "") {
       if (input.dataset.in === "query") query.append(name, input.value);
+      else if (input.files) for (const file of input.files) data.append(name, file);
+      else if (input.dataset.in === "form") data.append(name, input.value);
       else headers[name] = input.value;
     }
   }
@@ -21,6 +24,7 @@ async function send(form) {
     headers["Content-Type"] = "application/json";
     options.body = body.value;
   }
+  if (form.querySelector("input[data-in=form]")) options.body = data;
   const search = query.toString();
   const address = document.body.dataset.base + path + (search ? `?${search}` : "");
   const began = performance.now();
