@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from consona.app import App
     from consona.auth.jwt_manager import JWTManager, TokenSettings
     from consona.auth.keys import SigningKey
+    from consona.documents import DocumentDatabase
     from consona.errors import (
         AddressError,
         APIError,
@@ -96,6 +97,7 @@ __all__ = [
     "DeadlineExceeded",
     "DeliveryError",
     "DiskFull",
+    "DocumentDatabase",
     "Done",
     "FieldProblem",
     "GapError",
@@ -137,6 +139,7 @@ __all__ = [
 _NAMES: Final[dict[str, str]] = {
     "consona.address": "Address",
     "consona.app": "App",
+    "consona.documents": "DocumentDatabase",
     "consona.auth.jwt_manager": "JWTManager TokenSettings",
     "consona.auth.keys": "SigningKey",
     "consona.errors": (

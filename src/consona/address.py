@@ -24,6 +24,9 @@ from consona.errors import AddressError, MissingExtra
 __all__ = ["ADAPTERS", "Address", "adapter_for"]
 
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
+    "documents": {
+        "memory": "consona.documents.memory:MemoryDocuments",
+    },
     "http": {
         "http": "consona.rest.client.aiohttp_transport:AiohttpTransport",
         "https": "consona.rest.client.aiohttp_transport:AiohttpTransport",

@@ -4,8 +4,12 @@ ConsonaError
 ├── QueryError              (foundation)
 │   ├── OperatorError       an operator that does not exist, is refused, or is used wrongly
 │   ├── PatternTooSlow      a regular expression took too long
+│   ├── ChangesLost         a watch cannot go on where it stopped
+│   ├── BulkWriteError      some of several writes failed
 │   └── ConstraintFailed    (foundation)
 │       └── DuplicateKey    another document has this key in a unique index
+├── Conflict                (foundation)
+│   └── DocumentChanged     somebody changed the document meanwhile
 └── ValidationError         (foundation)
     └── DocumentRefused     a document that cannot be kept: its keys, types, depth or size
 """
@@ -14,10 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
-from consona.errors import ConstraintFailed, FieldProblem, QueryError, ValidationError
+from consona.errors import Conflict, ConstraintFailed, FieldProblem, QueryError, ValidationError
 
-__all__ = ["DocumentRefused", "DuplicateKey", "OperatorError", "PatternTooSlow", "refused", "unknown_operator"]
+__all__ = [
+    "BulkWriteError",
+    "ChangesLost",
+    "DocumentChanged",
+    "DocumentRefused",
+    "DuplicateKey",
+    "OperatorError",
+    "PatternTooSlow",
+    "refused",
+    "unknown_operator",
+]
 
 
 class OperatorError(QueryError):
@@ -43,6 +58,38 @@ class DuplicateKey(ConstraintFailed):
 
     code = "query.duplicate_key"
     hint = "Change the document that is there (update_one, replace_one), or give the new one another key."
+
+
+class ChangesLost(QueryError):
+    """A watch cannot go on after its token: what came then is no longer kept, or never was."""
+
+    code = "query.changes_lost"
+    status = 410
+    hint = "Read the collection anew, then watch without a token."
+
+
+class BulkWriteError(QueryError):
+    """Some of several writes failed. Those before (and, unordered, those after) them happened.
+
+    Attributes:
+        details: As PyMongo has them: `writeErrors` (each with `index`, `code`, `errmsg`), `nInserted`, `nMatched`,
+            `nModified`, `nRemoved`, `nUpserted`, `upserted`.
+    """
+
+    code = "query.bulk_write"
+    status = 409
+    hint = "Look at `details`: it tells of each write that failed, by its place."
+
+    def __init__(self, message: str = "", *, details: dict[str, Any] | None = None, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.details = details or {}
+
+
+class DocumentChanged(Conflict):
+    """The document has another version than `if_match` says: somebody changed it meanwhile."""
+
+    code = "conflict.document"
+    hint = "Read it again, look at what changed, and repeat the change on that."
 
 
 class DocumentRefused(ValidationError):

@@ -23,12 +23,12 @@ from consona.documents.collation import Collation
 from consona.documents.conditions import Condition
 from consona.documents.document import checked_value
 from consona.documents.errors import OperatorError, unknown_operator
-from consona.documents.filter_nodes import AllPass, AnyPasses, DocumentTest, Node, NotPasses, lifted
+from consona.documents.filter_nodes import AllPass, AnyPasses, DocumentTest, Field, Node, NotPasses, lifted
 from consona.documents.paths import split
 from consona.documents.patterns import compile_pattern
-from consona.documents.values import TYPE_NAMES, Document, is_number
+from consona.documents.values import MISSING, TYPE_NAMES, Document, is_number
 
-__all__ = ["Filter", "known_operators", "parse_condition", "parse_filter", "parse_node"]
+__all__ = ["Filter", "known_operators", "parse_condition", "parse_filter", "parse_node", "wanted_id"]
 
 MAX_NESTING: Final = 100
 MAX_BIT: Final = 1 << 20
@@ -79,6 +79,19 @@ def parse_filter(raw: Raw | None, collation: Collation | None = None) -> Filter:
         consona.documents.errors.OperatorError: '$lessThan' is no operator of a filter. The reference lists the operators that there are.
     """
     return Filter(raw or {}, parse_node({} if raw is None else raw), collation)
+
+
+def wanted_id(query: Filter) -> Any:
+    """The `_id` that a document must have to pass; `MISSING` where the filter names none."""
+    if query.collation is not None:
+        return MISSING
+    nodes = query.node.nodes if isinstance(query.node, AllPass) else [query.node]
+    for node in nodes:
+        if isinstance(node, Field) and node.path == ("_id",):
+            condition = node.condition
+            if isinstance(condition, ask.Compare) and condition.op == "$eq":
+                return condition.value
+    return MISSING
 
 
 def parse_node(raw: Any, depth: int = 0) -> Node:

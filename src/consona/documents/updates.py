@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from bson import ObjectId
 
@@ -59,6 +59,7 @@ class Update:
     steps: Sequence[Step] = ()
     renames: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = ()
     filters: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+    updates: ClassVar = True
 
     @property
     def needs_place(self) -> bool:
@@ -330,7 +331,8 @@ class Replacement:
 
     document: Document
 
-    needs_place = False
+    needs_place: ClassVar = False
+    updates: ClassVar = False
 
     def apply(self, document: Document, *, place: int | None = None, inserting: bool = False) -> bool:  # noqa: ARG002
         """Change a document in place. Returns whether anything is different now.

@@ -158,6 +158,14 @@ _PLAIN: Final = frozenset({str, int, bool, ObjectId, type(None)})
 """Types whose own equality is MongoDB's."""
 
 
+def copied(value: Any) -> Any:
+    """A copy of its own of a checked value: of its documents and arrays; what is in them never changes."""
+    kind = type(value)
+    if kind is dict:
+        return {name: item if type(item) in _PLAIN else copied(item) for name, item in value.items()}
+    return [copied(item) for item in value] if kind is list else value
+
+
 def identical(one: Any, other: Any) -> bool:
     """Whether two values are the same to the last bit: 1 and 1.0 are not, nor are documents in another order."""
     kind = type(one)
