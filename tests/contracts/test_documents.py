@@ -110,7 +110,7 @@ async def test_a_document_without_id_is_given_one_and_so_is_the_callers(things):
         "",
         True,
         None,
-        ObjectId(),
+        ObjectId("0" * 24),
         datetime(2024, 1, 1, tzinfo=UTC),
         uuid.UUID(int=1),
         {"a": 1, "b": [2]},
