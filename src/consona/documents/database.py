@@ -167,17 +167,6 @@ class DocumentDatabase(Part):
 
         Raises:
             ConfigurationError: The engine has no transactions.
-
-        Example:
-            >>> async def main():
-            ...     async with DocumentDatabase("sqlite://bank") as bank:
-            ...         await bank["accounts"].insert_many([{"_id": "ada", "money": 5}, {"_id": "bob", "money": 0}])
-            ...         async with bank.transaction() as tx:
-            ...             await bank["accounts"].update_one({"_id": "ada"}, {"$inc": {"money": -5}}, tx=tx)
-            ...             await bank["accounts"].update_one({"_id": "bob"}, {"$inc": {"money": 5}}, tx=tx)
-            ...         return await bank["accounts"].find_one("bob")
-            >>> asyncio.run(main())
-            {'_id': 'bob', 'money': 5}
         """
         engine = self._engine()
         if not isinstance(engine, SupportsTransactions):
