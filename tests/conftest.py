@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 
+import database_servers
 import servers
 
 # A shell that starts the tests in its background lets them ignore Ctrl-C, and so would every program that they start.
@@ -33,33 +30,11 @@ def axe() -> str:
     return Path(servers.need("axe-core")).read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
-def postgresql_database() -> Iterator[str]:
-    """The address of a PostgreSQL database that nobody else uses; its tables are the tests' own to remove."""
-    server = servers.need("PostgreSQL")
-    name = f"consona_test_{secrets.token_hex(6)}"
-
-    async def run(statement: str) -> None:
-        connection = await asyncpg.connect(server)
-        await connection.execute(statement)
-        await connection.close()
-
-    asyncio.run(run(f"CREATE DATABASE {name}"))
-    yield urlsplit(server)._replace(path=f"/{name}").geturl()
-    asyncio.run(run(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
 @pytest.fixture
-def postgresql_url(postgresql_database: str) -> Iterator[str]:
-    """The same, empty at the beginning and cleared at the end of each test."""
-    yield postgresql_database
-
-    async def clear() -> None:
-        connection = await asyncpg.connect(postgresql_database)
-        await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        await connection.close()
-
-    asyncio.run(clear())
+def postgresql_url() -> Iterator[str]:
+    """The address of a PostgreSQL database of our own, empty at the beginning of each test."""
+    with database_servers.empty_postgresql() as url:
+        yield url
 
 
 @pytest.fixture

@@ -13,15 +13,21 @@ import atexit
 import contextlib
 import functools
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
 
 import asyncpg
+
+import servers
 
 __all__ = ["MariaDBServer", "PostgreSQLServer", "free_port", "listens", "postgresql", "postgresql_there"]
 
@@ -237,6 +243,49 @@ def postgresql_there() -> str | None:
     return _running(POSTGRESQL_HERE, "CONSONA_POSTGRESQL") or _text(PostgreSQLServer.programs())
 
 
+@functools.cache
+def postgresql_database() -> str:
+    """The address of a database that this process alone uses; it goes when the process ends."""
+    server = servers.need("PostgreSQL")
+    name = f"consona_test_{secrets.token_hex(6)}"
+    in_a_thread(_ask_postgresql(server, f"CREATE DATABASE {name}"))
+    atexit.register(lambda: asyncio.run(_ask_postgresql(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+@contextlib.contextmanager
+def empty_postgresql() -> Iterator[str]:
+    """The address of that database; what was made in it is removed in the end."""
+    url = postgresql_database()
+    yield url
+    in_a_thread(_clear_postgresql(url))
+
+
+async def _clear_postgresql(url: str) -> None:
+    """Ended first, since what a test left running may hold a lock on what is to go."""
+    end_others = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    connection = await asyncpg.connect(url)
+    while await connection.fetchval(end_others):
+        await asyncio.sleep(0.005)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+
+
+async def _ask_postgresql(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+def in_a_thread(work: Coroutine[Any, Any, None]) -> None:
+    """Run it on an event loop of its own: fixtures are called inside of one or not."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
+
+
 def _running(here: str, variable: str) -> str | None:
     return os.environ.get(variable) or (here if _lets_us_in(here) else None)
 
@@ -260,7 +309,7 @@ def _lets_us_in(url: str) -> bool:
         await (await asyncpg.connect(url, timeout=5)).close()
 
     try:
-        asyncio.run(connect())
+        in_a_thread(connect())
     except Exception:
         return False
     return True

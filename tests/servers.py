@@ -8,15 +8,15 @@ skipped: a missing server fails the test that needs it.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-
-import database_servers
 
 ROOT = Path(__file__).parent.parent
 MAC_CHROME = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
@@ -52,6 +52,11 @@ def _axe() -> str | None:
     return str(path) if path.exists() else None
 
 
+def database_servers() -> ModuleType:
+    """Loaded late: it needs the drivers, and this module."""
+    return importlib.import_module("database_servers")
+
+
 SERVERS: dict[str, Server] = {
     "Chromium": Server(
         find=_chromium,
@@ -59,8 +64,8 @@ SERVERS: dict[str, Server] = {
         how="Debian: apt install chromium. Or name yours: CONSONA_CHROMIUM=/path/to/chrome.",
     ),
     "PostgreSQL": Server(
-        find=database_servers.postgresql,
-        there=database_servers.postgresql_there,
+        find=lambda: database_servers().postgresql(),
+        there=lambda: database_servers().postgresql_there(),
         tests="everything on PostgreSQL",
         how="Debian: apt install postgresql (its programs are enough). Or name yours, with a superuser:"
         " CONSONA_POSTGRESQL=postgresql://user:password@host/database.",

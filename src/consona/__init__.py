@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         Conflict,
         ConnectError,
+        ConnectionLost,
         ConsonaError,
         ConstraintFailed,
         DatabaseCorrupt,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         QueryError,
         QueueFull,
         RateLimited,
+        TransactionConflict,
         TransactionOpen,
         ValidationError,
     )
@@ -88,6 +90,7 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "ConnectError",
+    "ConnectionLost",
     "ConsonaError",
     "ConstraintFailed",
     "CurrentUser",
@@ -129,6 +132,7 @@ __all__ = [
     "Store",
     "TokenSettings",
     "Transaction",
+    "TransactionConflict",
     "TransactionOpen",
     "ValidationError",
     "__version__",
@@ -143,10 +147,12 @@ _NAMES: Final[dict[str, str]] = {
     "consona.auth.jwt_manager": "JWTManager TokenSettings",
     "consona.auth.keys": "SigningKey",
     "consona.errors": (
-        "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown ConfigurationError"
-        " Conflict ConnectError ConsonaError ConstraintFailed DatabaseCorrupt DatabaseLocked DatabaseReadOnly"
-        " DeadlineExceeded DeliveryError DiskFull FieldProblem GapError LeaseLost MigrationError MissingExtra NotFound"
-        " NotStarted PermissionDenied PipelineError PoolTimeout QueryError QueueFull RateLimited TransactionOpen ValidationError"
+        "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown"
+        " ConfigurationError Conflict ConnectError ConnectionLost ConsonaError ConstraintFailed"
+        " DatabaseCorrupt DatabaseLocked DatabaseReadOnly DeadlineExceeded DeliveryError DiskFull"
+        " FieldProblem GapError LeaseLost MigrationError MissingExtra NotFound NotStarted PermissionDenied"
+        " PipelineError PoolTimeout QueryError QueueFull RateLimited TransactionConflict TransactionOpen"
+        " ValidationError"
     ),
     "consona.messaging.queue": "MessageQueue",
     "consona.part": "Health Part Status",

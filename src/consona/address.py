@@ -40,6 +40,8 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "sqlite": "consona.messaging.sqlite:SQLiteQueues",
     },
     "sql": {
+        "postgres": "consona.sql.postgresql:PostgreSQL",
+        "postgresql": "consona.sql.postgresql:PostgreSQL",
         "sqlite": "consona.sql.sqlite:SQLite",
     },
     "store": {
@@ -49,7 +51,10 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
 }
 """port -> scheme -> "module:class"."""
 
-EXTRAS: Final[dict[str, str]] = {}
+EXTRAS: Final[dict[str, str]] = {
+    "consona.sql.postgresql": "postgresql",
+    "consona.storage.postgresql.store": "postgresql",
+}
 """module that may be missing -> the extra that installs it."""
 
 

@@ -18,12 +18,14 @@
     ├── APIError                    an HTTP answer with status 400 or above
     ├── QueryError                  a database refused or lost a statement
     │   ├── CommitUnknown           nobody can tell whether the commit happened
+    │   ├── ConnectionLost          the connection broke; nothing was written
     │   ├── ConstraintFailed        a UNIQUE, NOT NULL, CHECK or foreign key rule of the schema
     │   ├── DatabaseCorrupt         the file is damaged, or is no database
     │   ├── DatabaseLocked          somebody else held it for too long; nothing was written
     │   ├── DatabaseReadOnly
     │   ├── DiskFull
     │   ├── PoolTimeout             no connection was free in time; the message says who holds them
+    │   ├── TransactionConflict     others were in the way: a deadlock, or changes that cannot be put in an order
     │   └── TransactionOpen         a call that would wait for its own task's transaction
     ├── MigrationError
     ├── DeliveryError               a message was not delivered or not acknowledged
@@ -51,6 +53,7 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "ConnectError",
+    "ConnectionLost",
     "ConsonaError",
     "ConstraintFailed",
     "DatabaseCorrupt",
@@ -72,6 +75,7 @@ __all__ = [
     "QueryError",
     "QueueFull",
     "RateLimited",
+    "TransactionConflict",
     "TransactionOpen",
     "ValidationError",
 ]
@@ -306,6 +310,15 @@ class CommitUnknown(QueryError):
     hint = "Read the data again to see whether the change is there before you repeat it."
 
 
+class ConnectionLost(QueryError):
+    """The connection to the database broke while it was used. Nothing was written, so it is safe to try again."""
+
+    code = "query.connection_lost"
+    status = 503
+    retryable = True
+    hint = "Run it again; a transaction as a whole."
+
+
 class ConstraintFailed(QueryError):
     """The change breaks a rule of the schema: UNIQUE, NOT NULL, CHECK, a foreign key, a type."""
 
@@ -350,6 +363,15 @@ class PoolTimeout(QueryError):
     status = 503
     retryable = True
     hint = "Look at who holds the connections: shorten that work, or raise `max_size` within what the server allows."
+
+
+class TransactionConflict(QueryError):
+    """Other transactions were in the way: a deadlock, or changes that cannot be put in an order. Nothing was written."""
+
+    code = "query.conflict"
+    status = 409
+    retryable = True
+    hint = "Run the transaction again as a whole: run_in_transaction() does it."
 
 
 class TransactionOpen(QueryError):

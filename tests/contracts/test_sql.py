@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import database_servers
 from consona.errors import ConstraintFailed, QueryError, TransactionOpen, ValidationError
 from consona.sql.database import SQLDatabase
 
@@ -37,13 +38,24 @@ async def sqlite_memory(folder: Path) -> AsyncIterator[str]:
     yield f"sqlite://{folder.name}"
 
 
+@asynccontextmanager
+async def postgresql(folder: Path) -> AsyncIterator[str]:
+    with database_servers.empty_postgresql() as url:
+        yield url
+
+
 ENGINES = {
     "sqlite file": Engine(new=sqlite_file),
     "sqlite memory": Engine(new=sqlite_memory, isolates_readers=False),
+    "postgresql": Engine(new=postgresql, key="SERIAL PRIMARY KEY"),
 }
 
 
-@pytest.fixture(params=ENGINES)
+SERVERS = {"postgresql"}
+"""Engines that need a server."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.servers] * (name in SERVERS)) for name in ENGINES])
 def engine(request):
     return ENGINES[request.param]
 

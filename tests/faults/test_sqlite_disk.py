@@ -1,4 +1,3 @@
-# ruff: noqa: PT012  (a transaction is a block, and what it raises comes out of the whole of it)
 """Disks that are full, fail, are damaged, or may only be read: clear errors, and nothing half."""
 
 import asyncio

@@ -11,8 +11,8 @@ from consona.errors import ConfigurationError, ConnectError, DeadlineExceeded, N
 from consona.resilience.deadline import within
 from consona.storage.pool import Pool
 from consona.storage.pool_settings import PoolSettings
-from consona.storage.postgresql_connections import PostgreSQLDriver
-from consona.storage.postgresql_settings import PostgreSQLSettings
+from consona.storage.postgresql.connections import PostgreSQLDriver
+from consona.storage.postgresql.settings import PostgreSQLSettings
 from database_servers import PostgreSQLServer
 from faulty_network import FaultyNetwork
 from storage_tools import Clock, until
@@ -28,10 +28,10 @@ def pool_for(url, *, clock=None, **settings):
 
 
 @pytest.fixture
-async def make_pool(postgresql_database):
+async def make_pool(postgresql_url):
     pools = []
 
-    async def make(url=postgresql_database, **settings):
+    async def make(url=postgresql_url, **settings):
         pools.append(pool_for(url, **settings))
         await pools[-1].open()
         return pools[-1]
@@ -42,8 +42,8 @@ async def make_pool(postgresql_database):
 
 
 @pytest.fixture
-async def network(postgresql_database):
-    parts = urlsplit(postgresql_database)
+async def network(postgresql_url):
+    parts = urlsplit(postgresql_url)
     async with FaultyNetwork(parts.hostname, parts.port) as network:
         network.url = parts._replace(netloc=f"postgres@127.0.0.1:{network.port}").geturl()
         yield network
@@ -262,7 +262,7 @@ async def test_one_that_cannot_be_cleaned_is_closed(make_pool, network):
 # Dead connections.
 
 
-async def test_a_connection_that_the_server_ended_leaves_the_pool_unseen(make_pool, postgresql_database):
+async def test_a_connection_that_the_server_ended_leaves_the_pool_unseen(make_pool, postgresql_url):
     pool, other = await make_pool(max_size=1), await make_pool(max_size=1)
     pid = await query(pool, "SELECT pg_backend_pid()")
     await query(other, f"SELECT pg_terminate_backend({pid})")
@@ -302,6 +302,7 @@ async def test_after_a_loss_the_others_are_asked_before_use(make_pool, network):
     pool.give_back(first)
     assert await query(pool) == 1
     assert pool.stats()["pings"] == 1
+    assert pool.stats()["closed"] == {"lost": 1}
 
 
 async def test_a_connection_is_replaced_at_its_age_and_idle_ones_are_closed(make_pool):
@@ -385,8 +386,8 @@ async def test_nobody_listens_there():
     assert pool.size == 0
 
 
-async def test_a_database_that_does_not_exist_is_told_at_once(postgresql_database):
-    pool = pool_for(urlsplit(postgresql_database)._replace(path="/no_such_database").geturl())
+async def test_a_database_that_does_not_exist_is_told_at_once(postgresql_url):
+    pool = pool_for(urlsplit(postgresql_url)._replace(path="/no_such_database").geturl())
     with pytest.raises(ConnectError, match="CREATE DATABASE no_such_database") as caught:
         await pool.open()
     assert not caught.value.retryable

@@ -1,4 +1,3 @@
-# ruff: noqa: PT012  (a transaction is a block, and what it raises comes out of the whole of it)
 """Interactive transactions: several awaited steps that happen together or not at all."""
 
 import asyncio

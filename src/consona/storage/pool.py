@@ -61,10 +61,10 @@ class Driver(Protocol[C]):
         """Close it at once, whatever it does."""
 
     def is_lost(self, connection: C) -> bool:
-        """Whether it is known to be closed; asks nobody."""
+        """Whether it can be seen to be gone; asks nobody."""
 
     def is_clean(self, connection: C) -> bool:
-        """Whether the next caller may have it as it is; asks nobody."""
+        """Whether the next caller may have it as it is: neither closed nor in the middle of something."""
 
     async def clean(self, connection: C) -> None:
         """Bring it to order: end what runs, roll back, reset the session. Whatever it raises, it is closed."""
@@ -214,13 +214,13 @@ class Pool(Generic[C]):
         self._free.set()
         slot.task, slot.place, slot.warned = None, "", False
         driver = self.driver
-        if driver.is_lost(connection):
+        if driver.is_clean(connection):
+            self._offer(slot)
+        elif driver.is_lost(connection):
             self._lost(slot)
-        elif not driver.is_clean(connection):
+        else:
             self._cleaning += 1
             self._spawn(self._clean(slot))
-        else:
-            self._offer(slot)
 
     def discard(self, connection: C, reason: str) -> None:
         """Close a connection that `take` gave, at once, instead of giving it back."""
@@ -399,9 +399,7 @@ class Pool(Generic[C]):
             raise
         self._cleaning -= 1
         self._counts["cleaned"] += 1
-        if self.driver.is_lost(slot.connection):
-            self._lost(slot)
-        elif self.driver.is_clean(slot.connection):
+        if self.driver.is_clean(slot.connection):
             self._offer(slot)
         else:
             self._drop(slot, "dirty")

@@ -140,7 +140,7 @@ async def drip(seen, reader, writer):
 async def test_a_total_time_ends_a_stream_that_never_stops_dripping():
     async with wire.Wire(drip, wire.answer()) as server, APIClient(server.url) as api:
         got = []
-        with pytest.raises(DeadlineExceeded, match=r"Not done within 0\.2 s"):  # noqa: PT012 the block is what is cut
+        with pytest.raises(DeadlineExceeded, match=r"Not done within 0\.2 s"):
             async with api.stream("GET", "/", total=0.2) as answer:
                 async for chunk in answer.chunks():
                     got.append(chunk)
@@ -155,7 +155,7 @@ async def test_a_total_time_ends_a_stream_that_never_stops_dripping():
 
 async def test_the_total_time_of_a_stream_holds_for_what_its_block_does_and_for_the_head():
     async with wire.Wire(wire.answer(200, b"x" * 100), wire.silence) as server, APIClient(server.url) as api:
-        with pytest.raises(DeadlineExceeded):  # noqa: PT012 the block is what is cut
+        with pytest.raises(DeadlineExceeded):
             async with api.stream("GET", "/", total=0.1):
                 assert remaining() <= 0.1
                 await asyncio.sleep(wire.BOUND_S)
