@@ -9,8 +9,8 @@ column, or its primary key with a default, which is looked up once for each tabl
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Protocol
 
 from consona.address import Address
@@ -22,7 +22,7 @@ from consona.storage.postgresql.connections import Answer
 from consona.storage.postgresql.engine import PostgreSQLEngine, open_postgresql
 from consona.storage.postgresql.transaction import PostgreSQLTransaction
 
-__all__ = ["PostgreSQL", "PostgreSQLOpenTransaction"]
+__all__ = ["PostgreSQL", "PostgreSQLOpenTransaction", "PostgreSQLSession"]
 
 _GENERATED: Final = """
     SELECT a.attname FROM pg_attribute a
@@ -37,57 +37,53 @@ _GENERATED: Final = """
 
 
 class Asking(Protocol):
-    """What an engine and a transaction have in common."""
+    """What is asked: an engine, one of its connections, or a transaction."""
 
-    async def ask(self, text: str, values: Sequence[Any]) -> Answer: ...
+    async def ask(self, text: str, values: Sequence[Any], *, reads: bool = False, first: bool = False) -> Answer: ...
 
     async def ask_many(self, text: str, rows: Sequence[Sequence[Any]]) -> list[Any]: ...
 
+    def stream(self, text: str, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Answer]: ...
 
-class PostgreSQL:
-    """`postgresql://user:password@host/database`."""
 
-    dialect = POSTGRESQL
+class PostgreSQLSession:
+    """Statements of the port, for whatever is asked."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._engine: PostgreSQLEngine | None = None
-        self._keys = Keys()
-
-    async def open(self) -> None:
-        self._engine = await open_postgresql(self._address)
-
-    async def close(self) -> None:
-        engine, self._engine = self.native, None
-        await engine.close()
-
-    @property
-    def native(self) -> PostgreSQLEngine:
-        assert self._engine is not None, "the front checks that it is started"
-        return self._engine
+    def __init__(self, asking: Any, keys: Keys) -> None:
+        self._asking = asking
+        self._keys = keys
 
     async def execute(self, statement: Statement, values: Sequence[Any]) -> Done:
-        engine = self.native
+        text = statement.text
         if statement.verb == "INSERT":
-            text = await self._keys.returning(statement, engine, engine.schema)
-            return _done(statement, await engine.ask(text, encoded(values)), keyed=text is not statement.text)
-        answer = await engine.ask(statement.text, encoded(values), reads=statement.reads)
-        return _done(statement, answer, keyed=False)
+            text = await self._keys.returning(statement, self._asking, self._schema)
+        answer = await self._asking.ask(text, encoded(values), reads=statement.reads)
+        key = answer.rows[-1][0] if text is not statement.text and answer.rows else None
+        return Done(answer.changed if statement.verb in WRITING else 0, key)
 
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
-        return await _execute_many(self.native, self._keys, statement, rows, self.native.schema)
+        """The driver tells no counts for many rows, so each row that is changed is to give one back."""
+        text, keyed = statement.text, False
+        if statement.verb == "INSERT":
+            text = await self._keys.returning(statement, self._asking, self._schema)
+            keyed = text is not statement.text
+        if not keyed and statement.verb in {"INSERT", "UPDATE", "DELETE"} and not _returns(statement):
+            text = _with_returning(statement, "1")
+        given = await self._asking.ask_many(text, [encoded(row) for row in rows])
+        return Done(len(given) if statement.verb in WRITING else 0, given[-1][0] if keyed and given else None)
 
-    async def fetch(self, statement: Statement, values: Sequence[Any]) -> Rows:
-        columns, rows, _ = await self.native.ask(statement.text, encoded(values), reads=statement.reads)
-        return Rows(columns, list(map(tuple, rows)))
+    async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
+        first = limit == 1 and statement.reads
+        columns, rows, _ = await self._asking.ask(statement.text, encoded(values), reads=statement.reads, first=first)
+        return Rows(columns, list(map(tuple, rows if limit is None else rows[:limit])))
 
     async def stream(self, statement: Statement, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Rows]:
-        async with aclosing(self.native.stream(statement.text, encoded(values), batch=batch)) as batches:
+        async with aclosing(self._asking.stream(statement.text, encoded(values), batch=batch)) as batches:
             async for columns, rows, _ in batches:
                 yield Rows(columns, list(map(tuple, rows)))
 
     async def begin(self, how: Begin) -> PostgreSQLOpenTransaction:
-        transaction = self.native.transaction(
+        transaction: PostgreSQLTransaction = self._asking.transaction(
             name=how.name,
             where=how.where,
             isolation=how.isolation,
@@ -96,6 +92,38 @@ class PostgreSQL:
         )
         await transaction.begin()
         return PostgreSQLOpenTransaction(transaction, self._keys)
+
+    @property
+    def _schema(self) -> int | None:
+        """For which schema a key that was looked up holds; None where it is not for others."""
+        return self._asking.schema  # type: ignore[no-any-return]
+
+
+class PostgreSQL(PostgreSQLSession):
+    """`postgresql://user:password@host/database`."""
+
+    dialect = POSTGRESQL
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(None, Keys())
+        self._address = address
+
+    async def open(self) -> None:
+        self._asking = await open_postgresql(self._address)
+
+    async def close(self) -> None:
+        engine, self._asking = self.native, None
+        await engine.close()
+
+    @property
+    def native(self) -> PostgreSQLEngine:
+        assert self._asking is not None, "the front checks that it is started"
+        return self._asking  # type: ignore[no-any-return]
+
+    @asynccontextmanager
+    async def pinned(self) -> AsyncIterator[PostgreSQLSession]:
+        async with self.native.pinned() as pinned:
+            yield PostgreSQLPinned(pinned, self._keys)
 
     async def execute_script(self, sql: str) -> None:
         await self.native.run_script(sql)
@@ -114,30 +142,18 @@ class PostgreSQL:
         return self.native.stats()
 
 
-class PostgreSQLOpenTransaction:
-    """An open transaction, or a savepoint in one; it has a connection to itself."""
+class PostgreSQLPinned(PostgreSQLSession):
+    """One connection: what it has in its session, others do not see."""
 
-    def __init__(self, transaction: PostgreSQLTransaction, keys: Keys) -> None:
-        self.native = transaction
-        self._keys = keys
+    _schema = None
 
-    async def execute(self, statement: Statement, values: Sequence[Any]) -> Done:
-        text = statement.text
-        if statement.verb == "INSERT":
-            text = await self._keys.returning(statement, self.native, self._schema)
-        return _done(statement, await self.native.ask(text, encoded(values)), keyed=text is not statement.text)
 
-    async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
-        return await _execute_many(self.native, self._keys, statement, rows, self._schema)
+class PostgreSQLOpenTransaction(PostgreSQLSession):
+    """An open transaction, or a savepoint in one."""
 
-    async def fetch(self, statement: Statement, values: Sequence[Any]) -> Rows:
-        columns, rows, _ = await self.native.ask(statement.text, encoded(values))
-        return Rows(columns, list(map(tuple, rows)))
-
-    async def stream(self, statement: Statement, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Rows]:
-        async with aclosing(self.native.stream(statement.text, encoded(values), batch=batch)) as batches:
-            async for columns, rows, _ in batches:
-                yield Rows(columns, list(map(tuple, rows)))
+    @property
+    def native(self) -> PostgreSQLTransaction:
+        return self._asking  # type: ignore[no-any-return]
 
     async def begin(self, how: Begin) -> PostgreSQLOpenTransaction:
         nested = self.native.transaction(name=how.name, where=how.where)
@@ -152,7 +168,7 @@ class PostgreSQLOpenTransaction:
 
     @property
     def _schema(self) -> int | None:
-        """None where this very transaction changed tables: what it sees is nobody else's yet."""
+        """What it did to tables itself is nobody else's yet."""
         return None if self.native.connection.remade else self.native.engine.schema
 
 
@@ -182,7 +198,7 @@ class Keys:
         if not table:
             return statement.text
         rows = (await asking.ask(_GENERATED, [table])).rows
-        return _with_returning(statement.text, POSTGRESQL.identifier(rows[0][0])) if rows else statement.text
+        return _with_returning(statement, POSTGRESQL.identifier(rows[0][0])) if rows else statement.text
 
 
 def encoded(values: Sequence[Any]) -> Sequence[Any]:
@@ -193,27 +209,12 @@ def encoded(values: Sequence[Any]) -> Sequence[Any]:
     return values
 
 
-def _done(statement: Statement, answer: Answer, *, keyed: bool) -> Done:
-    key = answer.rows[-1][0] if keyed and answer.rows else None
-    return Done(answer.changed if statement.verb in WRITING else 0, key)
-
-
-async def _execute_many(
-    asking: Asking, keys: Keys, statement: Statement, rows: Sequence[Sequence[Any]], schema: int | None
-) -> Done:
-    """The driver tells no counts for many rows, so each row that was changed is to give one back."""
-    text, keyed = statement.text, False
-    if statement.verb == "INSERT":
-        text = await keys.returning(statement, asking, schema)
-        keyed = text is not statement.text
-    if not keyed and statement.verb in {"INSERT", "UPDATE", "DELETE"} and not _returns(statement):
-        text = _with_returning(text, "1")
-    given = await asking.ask_many(text, [encoded(row) for row in rows])
-    return Done(len(given) if statement.verb in WRITING else 0, given[-1][0] if keyed and given else None)
-
-
-def _with_returning(text: str, what: str) -> str:
-    return f"{text.rstrip().rstrip(';')}\nRETURNING {what}"  # on a line of its own: the text may end with a comment
+def _with_returning(statement: Statement, what: str) -> str:
+    text = statement.text
+    for token in tokens(statement.source, POSTGRESQL):
+        if token.kind == "end":  # after the last semicolon there are comments at most
+            text = text[: len(text) - (len(statement.source) - token.at)]
+    return f"{text}\nRETURNING {what}"  # on a line of its own: the text may end with a comment
 
 
 def _words(statement: Statement) -> Iterable[tuple[str, str]]:

@@ -45,12 +45,25 @@ class Nature(NamedTuple):
 class Prepared:
     """A statement that one connection keeps prepared."""
 
-    __slots__ = ("columns", "nature", "statement")
+    __slots__ = ("columns", "dates", "nature", "statement")
 
     def __init__(self, statement: Any, nature: Nature) -> None:
         self.statement = statement
         self.nature = nature
         self.columns = tuple(attribute.name for attribute in statement.get_attributes())
+        types = enumerate(statement.get_parameters())
+        self.dates = [number for number, parameter in types if parameter.name == "date"]
+
+    def check(self, values: Sequence[Any]) -> None:
+        """Refuse what the driver would cut: a datetime where a date goes."""
+        for number in self.dates:
+            if number < len(values) and isinstance(values[number], datetime):
+                reason = "date expected, datetime given"
+                raise ValidationError(
+                    f"Value {number + 1} does not fit: {reason}.",
+                    fields=[FieldProblem(f"values[{number + 1}]", reason)],
+                    hint="Give its date(), or declare the column TIMESTAMPTZ.",
+                )
 
 
 class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -78,8 +91,8 @@ class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg
         """Whether something arrived that was not read yet. Asks the operating system, within a microsecond."""
         return bool(self.incoming is not None and self.incoming.poll(0))
 
-    async def ask(self, text: str, values: Sequence[Any]) -> Answer:
-        """Run one statement, prepared if it was asked before."""
+    async def ask(self, text: str, values: Sequence[Any], *, first: bool = False) -> Answer:
+        """Run one statement, prepared if it was asked before; with `first`, only until it gave its first row."""
         kept = self.kept.get(text)
         self.begun = kept is not None
         try:
@@ -89,7 +102,7 @@ class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg
                     return await self._ask_once(text, nature)
                 kept = await self._keep_prepared(text, nature)
                 self.begun = True
-            rows = await kept.statement.fetch(*values)
+            rows = await _rows(kept, values, first=first)
         except asyncpg.PostgresError as error:
             if kept is not None and error.sqlstate == "22000":
                 raise _misfit(error, kept, values) from error
@@ -98,7 +111,7 @@ class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg
             # The server refused it before it ran: prepared anew, it fits the schema as it is now.
             self.forget()
             kept = await self._keep_prepared(text, _nature(text))
-            rows = await kept.statement.fetch(*values)
+            rows = await _rows(kept, values, first=first)
         if kept.nature.session:
             self.dirty = True
         return Answer(kept.columns, rows, _changed(kept.statement.get_statusmsg()))
@@ -106,6 +119,9 @@ class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg
     async def ask_many(self, text: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a statement once for each row of values, all or nothing; returns the rows that it gives."""
         kept = self.kept.get(text) or await self._keep_prepared(text, _nature(text))
+        if kept.dates:
+            for row in rows:
+                kept.check(row)
         try:
             found: list[Any] = await kept.statement.fetchmany(rows)
         except asyncpg.DataError as error:
@@ -275,6 +291,15 @@ class PostgreSQLDriver:
             database=self.name,
             sqlstate=state,
         )
+
+
+async def _rows(kept: Prepared, values: Sequence[Any], *, first: bool) -> list[Any]:
+    if kept.dates:
+        kept.check(values)
+    if first:
+        row = await kept.statement.fetchrow(*values)
+        return [] if row is None else [row]
+    return await kept.statement.fetch(*values)  # type: ignore[no-any-return]
 
 
 def _incoming(transport: Any) -> Any:

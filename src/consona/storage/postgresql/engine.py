@@ -32,7 +32,7 @@ from consona.storage.postgresql.notifications import Notifications
 from consona.storage.postgresql.settings import PostgreSQLSettings
 from consona.storage.postgresql.transaction import PostgreSQLTransaction
 
-__all__ = ["PostgreSQLEngine", "open_postgresql"]
+__all__ = ["Pinned", "PostgreSQLEngine", "open_postgresql"]
 
 T = TypeVar("T")
 
@@ -59,13 +59,14 @@ class PostgreSQLEngine:
         self._users = 0
         self._ready: asyncio.Task[None] | None = None
 
-    async def ask(self, text: str, values: Sequence[Any] = (), *, reads: bool = False) -> Answer:
+    async def ask(self, text: str, values: Sequence[Any] = (), *, reads: bool = False, first: bool = False) -> Answer:
         """Run one statement, in a transaction of its own.
 
         Args:
             text: With `$1`, `$2`, ….
             values: One for each.
             reads: Whether it changes nothing, so that it may be asked again when the connection breaks.
+            first: Give the first row only, and leave the rest unread.
 
         Raises:
             ValidationError: A value has not the type that the statement expects.
@@ -78,7 +79,7 @@ class PostgreSQLEngine:
         """
         connection = await self._take()
         try:
-            return await connection.ask(text, values)
+            return await connection.ask(text, values, first=first)
         except asyncio.CancelledError:
             connection.interrupted = True
             raise
@@ -92,7 +93,7 @@ class PostgreSQLEngine:
             self._give_back(connection)
         # The connection was gone, and nothing was done on it: another one answers.
         async with self._connection() as connection:
-            return await self._asked(connection, connection.ask(text, values), may_have_happened=not reads)
+            return await self._asked(connection, connection.ask(text, values, first=first), may_have_happened=not reads)
 
     async def ask_many(self, text: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a statement once for each row of values, all or nothing. Returns the rows that it gives.
@@ -112,12 +113,9 @@ class PostgreSQLEngine:
 
     async def stream(self, text: str, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Answer]:
         """The rows of one moment in batches, from a cursor on the server."""
-        async with self._connection(caller_place()) as connection:
-            await self._asked(connection, connection.execute("BEGIN"))
-            async with aclosing(connection.stream(text, values, batch)) as batches:
-                while (answer := await self._asked(connection, anext(batches, None))) is not None:
-                    yield answer
-            await self._asked(connection, connection.execute("COMMIT"))
+        async with self.transaction() as tx, aclosing(tx.stream(text, values, batch=batch)) as batches:
+            async for answer in batches:
+                yield answer
 
     async def copy(
         self,
@@ -161,15 +159,16 @@ class PostgreSQLEngine:
             deadline: Seconds that it may be open; by default those of the settings.
             where: Where it is begun; by default the caller's line.
         """
-        task = asyncio.current_task()
-        return PostgreSQLTransaction(
-            self,
-            name=name or (task.get_name() if task is not None else "unnamed"),
-            where=where or caller_place(),
-            isolation=isolation,
-            read_only=read_only,
-            limit_s=self.settings.transaction if deadline is None else deadline,
+        return self._transaction(
+            name=name, isolation=isolation, read_only=read_only, deadline=deadline, where=where, connection=None
         )
+
+    @asynccontextmanager
+    async def pinned(self) -> AsyncIterator[Pinned]:
+        """One connection for several statements, which need not be a transaction; reset when the block ends."""
+        async with self._connection(caller_place()) as connection:
+            connection.dirty = True
+            yield Pinned(self, connection)
 
     @asynccontextmanager
     async def lock(self, name: str) -> AsyncIterator[PostgreSQLConnection]:
@@ -213,6 +212,26 @@ class PostgreSQLEngine:
         await self.pool.close()
 
     # For transactions, and ourselves.
+
+    def _transaction(
+        self,
+        *,
+        name: str = "",
+        isolation: str | None = None,
+        read_only: bool = False,
+        deadline: float | None = None,
+        where: str = "",
+        connection: PostgreSQLConnection | None,
+    ) -> PostgreSQLTransaction:
+        task = asyncio.current_task()
+        return PostgreSQLTransaction(
+            self,
+            name=name or (task.get_name() if task is not None else "unnamed"),
+            where=where or caller_place(),
+            begin=_begin_sql(isolation, read_only=read_only),
+            limit_s=self.settings.transaction if deadline is None else deadline,
+            connection=connection,
+        )
 
     async def _take(self, place: str = "") -> PostgreSQLConnection:
         connection = await self.pool.take(place)
@@ -262,6 +281,34 @@ class PostgreSQLEngine:
 
     async def _start(self) -> None:
         await self.pool.open()
+
+
+class Pinned:
+    """One connection, asked like the engine: what is set in its session lasts until the block ends."""
+
+    def __init__(self, engine: PostgreSQLEngine, connection: PostgreSQLConnection) -> None:
+        self.engine = engine
+        self.connection = connection
+
+    async def ask(self, text: str, values: Sequence[Any] = (), *, reads: bool = False, first: bool = False) -> Answer:
+        """Run one statement, in a transaction of its own. See `PostgreSQLEngine.ask`."""
+        asking = self.connection.ask(text, values, first=first)
+        return await self.engine._asked(self.connection, asking, may_have_happened=not reads)
+
+    async def ask_many(self, text: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run a statement once for each row of values, all or nothing. Returns the rows that it gives."""
+        asking = self.connection.ask_many(text, rows)
+        return await self.engine._asked(self.connection, asking, may_have_happened=True)
+
+    async def stream(self, text: str, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Answer]:
+        """The rows of one moment in batches, in a transaction of its own."""
+        async with self.transaction() as tx, aclosing(tx.stream(text, values, batch=batch)) as batches:
+            async for answer in batches:
+                yield answer
+
+    def transaction(self, **how: Any) -> PostgreSQLTransaction:
+        """A transaction on this connection. See `PostgreSQLEngine.transaction`."""
+        return self.engine._transaction(connection=self.connection, **how)
 
 
 _engines: Final[dict[tuple[str, asyncio.AbstractEventLoop], PostgreSQLEngine]] = {}
@@ -317,6 +364,11 @@ async def open_postgresql(url: str | Address, settings: PostgreSQLSettings | Non
 def _key(address: Address) -> tuple[str, asyncio.AbstractEventLoop]:
     host = address.options.get("host", "")
     return replace(address, options={"host": host} if host else {}).canonical, asyncio.get_running_loop()
+
+
+def _begin_sql(isolation: str | None, *, read_only: bool) -> str:
+    level = f" ISOLATION LEVEL {isolation.upper()}" if isolation else ""
+    return f"BEGIN{level}{' READ ONLY' if read_only else ''}"
 
 
 def _lock_key(name: str) -> str:

@@ -22,10 +22,14 @@ __all__ = ["PostgreSQLTransaction"]
 class Hold:
     """The connection that a transaction and its savepoints share, until it ends or its time is over."""
 
-    def __init__(self, engine: PostgreSQLEngine, connection: PostgreSQLConnection, limit_s: float) -> None:
+    def __init__(
+        self, engine: PostgreSQLEngine, connection: PostgreSQLConnection, limit_s: float, *, borrowed: bool
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.engine = engine
         self.connection = connection
+        self.borrowed = borrowed
+        """Whether it stays with whoever pinned it, when the transaction ends."""
         self.limit_s = limit_s
         self.until = loop.time() + limit_s
         self.over = False
@@ -43,7 +47,8 @@ class Hold:
         if not self.over:
             self.over = True
             self.timer.cancel()
-            self.engine._give_back(self.connection)
+            if not self.borrowed:
+                self.engine._give_back(self.connection)
         if too_long and self.why is None:
             self.why = DeadlineExceeded(
                 f"A transaction on {self.engine.name} was rolled back: it was open for more than {self.limit_s:g} s.",
@@ -67,10 +72,10 @@ class PostgreSQLTransaction:
         *,
         name: str,
         where: str,
-        isolation: str | None = None,
-        read_only: bool = False,
+        begin: str = "",
         limit_s: float = 60.0,
         parent: PostgreSQLTransaction | None = None,
+        connection: PostgreSQLConnection | None = None,
     ) -> None:
         self.engine = engine
         self.name = name
@@ -78,9 +83,8 @@ class PostgreSQLTransaction:
         self.depth: int = 0 if parent is None else parent.depth + 1
         self._limit_s = limit_s
         self._parent = parent
-        self._begin_sql = (
-            _begin_sql(isolation, read_only=read_only) if parent is None else f"SAVEPOINT {self._savepoint}"
-        )
+        self._begin_sql = begin if parent is None else f"SAVEPOINT {self._savepoint}"
+        self._pinned = connection
         self._hold: Hold | None = None
         self._state = "not begun"
 
@@ -100,10 +104,10 @@ class PostgreSQLTransaction:
             self.engine, name=name or f"{self.name}.{self.depth + 1}", where=where or self.where, parent=self
         )
 
-    async def ask(self, text: str, values: Sequence[Any] = ()) -> Answer:
+    async def ask(self, text: str, values: Sequence[Any] = (), *, reads: bool = False, first: bool = False) -> Answer:  # noqa: ARG002  in a transaction nothing is asked again
         """Run one statement in it. See `PostgreSQLEngine.ask`."""
         async with self._step() as connection:
-            return await connection.ask(text, values)
+            return await connection.ask(text, values, first=first)
 
     async def ask_many(self, text: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a statement once for each row of values. Returns the rows that it gives."""
@@ -136,7 +140,8 @@ class PostgreSQLTransaction:
         if self._parent is not None:
             self._hold = self._parent._held()
         else:
-            self._hold = Hold(self.engine, await self.engine._take(self.where), self._limit_s)
+            connection = self._pinned or await self.engine._take(self.where)
+            self._hold = Hold(self.engine, connection, self._limit_s, borrowed=self._pinned is not None)
         self._state = "open"
         try:
             async with self._step() as connection:
@@ -184,7 +189,7 @@ class PostgreSQLTransaction:
         undo = "ROLLBACK" if self._parent is None else f"ROLLBACK TO SAVEPOINT {self._savepoint}"
         try:
             # After a cancelled statement the pool does it, which does not wait longer than it may.
-            if not (hold.over or (hold.connection.interrupted and self._parent is None)):
+            if not (hold.over or (hold.connection.interrupted and self._parent is None and not hold.borrowed)):
                 async with asyncio.timeout(self.engine.settings.pool.clean), self._step():
                     await hold.connection.execute(undo)
                     hold.connection.interrupted = False
@@ -264,8 +269,3 @@ class PostgreSQLTransaction:
             with contextlib.suppress(Exception):
                 await committing
             raise
-
-
-def _begin_sql(isolation: str | None, *, read_only: bool) -> str:
-    level = f" ISOLATION LEVEL {isolation.upper()}" if isolation else ""
-    return f"BEGIN{level}{' READ ONLY' if read_only else ''}"
