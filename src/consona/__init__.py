@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from consona.rest.server.guards import CurrentUser
     from consona.rest.server.problems import HTTPError
     from consona.rest.server.settings import ServerSettings
+    from consona.sql.cache.strict import Strict
     from consona.sql.database import SQLDatabase
     from consona.sql.engine import Done
     from consona.sql.transaction import Transaction
@@ -130,6 +131,7 @@ __all__ = [
     "SigningKey",
     "Status",
     "Store",
+    "Strict",
     "TokenSettings",
     "Transaction",
     "TransactionConflict",
@@ -163,6 +165,7 @@ _NAMES: Final[dict[str, str]] = {
     "consona.rest.server.problems": "HTTPError",
     "consona.rest.server.api_server": "APIServer",
     "consona.rest.server.settings": "ServerSettings",
+    "consona.sql.cache.strict": "Strict",
     "consona.sql.database": "SQLDatabase",
     "consona.sql.engine": "Done",
     "consona.sql.transaction": "Transaction",

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, get_args
 
@@ -22,10 +22,14 @@ from consona.address import Address, adapter_for
 from consona.errors import ConfigurationError, ConsonaError, QueryError, TransactionOpen
 from consona.part import Health, Part, Status
 from consona.resilience import Policy, Retry
+from consona.sql.cache.freshness import SupportsFreshness
+from consona.sql.cache.query_cache import QueryCache
+from consona.sql.cache.strict import Cache, lifetime
 from consona.sql.dialect import Dialect
 from consona.sql.engine import (
     Begin,
     Isolation,
+    Rows,
     Session,
     SQLEngine,
     SupportsHealth,
@@ -34,16 +38,19 @@ from consona.sql.engine import (
     SupportsStats,
 )
 from consona.sql.migrations.runner import MigrationRun, Migrations
+from consona.sql.placeholders import Statement
 from consona.sql.queries import Queries, Statements
 from consona.sql.transaction import Transaction
+from consona.sql.values import checked
 from consona.storage.transaction import caller
-from consona.telemetry.observer import Observer
+from consona.telemetry.observer import Observer, Operation
 
 __all__ = ["SQLDatabase"]
 
 T = TypeVar("T")
 
 RETRY: Final = Retry(attempts=5, backoff=0.02, max_wait=1.0)
+CACHE_BYTES: Final = 32 << 20
 _ISOLATION: Final = get_args(Isolation)
 
 
@@ -54,6 +61,7 @@ class SQLDatabase(Part, Queries):
         target: The address (`sqlite:///shop.db`, `sqlite://` for memory shared by the process,
             `postgresql://…`, `mysql://…`), or an engine.
         name: What the dashboard, the logs and the errors call it; by default the database's name.
+        cache_bytes: How much memory the answers that are kept for `cache=` may take together.
 
     Raises:
         AddressError: No engine has the address' scheme.
@@ -71,7 +79,14 @@ class SQLDatabase(Part, Queries):
 
     kind: ClassVar[str] = "sql"
 
-    def __init__(self, target: str | Address | SQLEngine, *, name: str = "", observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        target: str | Address | SQLEngine,
+        *,
+        name: str = "",
+        cache_bytes: int = CACHE_BYTES,
+        observer: Observer | None = None,
+    ) -> None:
         self.address: Address | None = None
         """Where it is; None where an engine was given."""
         if isinstance(target, str | Address):
@@ -85,11 +100,16 @@ class SQLDatabase(Part, Queries):
         self._reads_in_thread = isinstance(target, SupportsReading)
         self._statements = Statements(self.dialect, self.observer)
         self._open_in: dict[asyncio.Task[Any] | None, Transaction] = {}
+        self._cache_bytes = cache_bytes
+        self._cache: QueryCache | None = None
 
     async def _open(self) -> None:
         await self.engine.open()
 
     async def _close(self) -> None:
+        cache, self._cache = self._cache, None
+        if cache is not None:
+            await cache.close()
         await self.engine.close()
 
     async def check(self) -> Health:
@@ -104,7 +124,8 @@ class SQLDatabase(Part, Queries):
         return Health(Status.UP)
 
     def detail(self) -> dict[str, Any]:
-        return self.engine.stats() if self.started and isinstance(self.engine, SupportsStats) else {}
+        detail = self.engine.stats() if self.started and isinstance(self.engine, SupportsStats) else {}
+        return detail | ({"cache": self._cache.stats()} if self._cache is not None else {})
 
     @property
     def native(self) -> Any:
@@ -220,6 +241,41 @@ class SQLDatabase(Part, Queries):
             MigrationLocked: Somebody else was at it for too long.
         """
         return await Migrations(self, folder, wait=wait).up()
+
+    def clear_cache(self) -> None:
+        """Forget all answers that are kept for `cache=`, in this process."""
+        if self._cache is not None:
+            self._cache.clear()
+
+    async def _cached(
+        self, statement: Statement, values: Sequence[Any], limit: int | None, cache: Cache, op: Operation
+    ) -> Rows:
+        seconds, strict = lifetime(cache)
+        if not seconds or (self._open_in and asyncio.current_task() in self._open_in):
+            return await super()._cached(statement, values, limit, cache, op)
+        kept = self._cache or self._new_cache()
+        if kept.freshness.strict_only and not strict:
+            raise ConfigurationError(
+                f"{self.name} cannot tell by itself what others changed, so it keeps answers only where it is asked.",
+                hint=f"Write cache=Strict({seconds:g}).",
+            )
+        plain = checked(statement.values(values))
+        rows = kept.now(statement, plain, limit, seconds) if not strict else None
+        if rows is not None:
+            op.set(cache="hit")
+            return rows
+
+        async def ask() -> Rows:
+            return await self._session(writes=not statement.reads).fetch(statement, plain, limit=limit)
+
+        return await kept.fetch(statement, plain, limit, seconds, strict=strict, ask=ask)
+
+    def _new_cache(self) -> QueryCache:
+        engine = self._engine()
+        if not isinstance(engine, SupportsFreshness):
+            raise ConfigurationError(f"{self.name} keeps no answers: its engine does not tell of changes.")
+        self._cache = QueryCache(engine.freshness(), self.dialect, max_bytes=self._cache_bytes)
+        return self._cache
 
     def _engine(self) -> SQLEngine:
         self._require_started()

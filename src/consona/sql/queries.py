@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar, cast, overload
 
 from consona.errors import ConfigurationError, FieldProblem, ValidationError
+from consona.sql.cache.strict import Cache, lifetime
 from consona.sql.dialect import Dialect
 from consona.sql.engine import Done, ReadRows, Rows, Session, SupportsReading
 from consona.sql.placeholders import Statement, compile_statement
@@ -136,70 +137,88 @@ class Queries(ABC):
         return done
 
     @overload
-    async def fetch_all(self, sql: str, *values: Any) -> list[dict[str, Any]]: ...
+    async def fetch_all(self, sql: str, *values: Any, cache: Cache = None) -> list[dict[str, Any]]: ...
     @overload
-    async def fetch_all(self, sql: str, *values: Any, into: type[T]) -> list[T]: ...
+    async def fetch_all(self, sql: str, *values: Any, into: type[T], cache: Cache = None) -> list[T]: ...
     @overload
-    async def fetch_all(self, sql: str, *values: Any, into: Any) -> list[Any]: ...
-    async def fetch_all(self, sql: str, *values: Any, into: Any = None) -> list[Any]:
+    async def fetch_all(self, sql: str, *values: Any, into: Any, cache: Cache = None) -> list[Any]: ...
+    async def fetch_all(self, sql: str, *values: Any, into: Any = None, cache: Cache = None) -> list[Any]:
         """All rows that a statement gives.
 
         Args:
             sql: One statement; one that changes rows and returns them (`RETURNING`) is committed first.
             values: One for each `?`, or one mapping for `:names`.
             into: What a row becomes; by default a dict.
+            cache: How many seconds old the answer may be: it is kept, and given again while nothing changed.
+                How well that is known depends on the engine. `Strict(60)` asks the database each time. What is
+                given is the caller's own, to be changed.
 
         Raises:
             ValidationError: The values do not fit the statement, or the rows do not fit `into`.
+            ConfigurationError: `cache` is no time, or the engine can keep answers with `Strict` only.
             QueryError: The database refused it.
         """
         statement, series = self._statements(sql)
         with Operation(self.observer, series) as op:
-            rows = await self._read(statement, values, partial(row_reader, into, dialect=self.dialect))
+            if cache is None:
+                rows = await self._read(statement, values, partial(row_reader, into, dialect=self.dialect))
+            else:
+                found = await self._cached(statement, values, None, cache, op)
+                rows = await in_pieces(row_reader(into, found.columns, self.dialect), found.rows)
             op.set(rows=len(rows))
         return rows
 
     @overload
-    async def fetch_one(self, sql: str, *values: Any) -> dict[str, Any] | None: ...
+    async def fetch_one(self, sql: str, *values: Any, cache: Cache = None) -> dict[str, Any] | None: ...
     @overload
-    async def fetch_one(self, sql: str, *values: Any, into: type[T]) -> T | None: ...
+    async def fetch_one(self, sql: str, *values: Any, into: type[T], cache: Cache = None) -> T | None: ...
     @overload
-    async def fetch_one(self, sql: str, *values: Any, into: Any) -> Any: ...
-    async def fetch_one(self, sql: str, *values: Any, into: Any = None) -> Any:
+    async def fetch_one(self, sql: str, *values: Any, into: Any, cache: Cache = None) -> Any: ...
+    async def fetch_one(self, sql: str, *values: Any, into: Any = None, cache: Cache = None) -> Any:
         """The first row, or None where there is none. See `fetch_all`."""
         statement, series = self._statements(sql)
         with Operation(self.observer, series) as op:
-            found = await self._fetch(statement, values, limit=1)
+            if cache is None:
+                found = await self._fetch(statement, values, limit=1)
+            else:
+                found = await self._cached(statement, values, 1, cache, op)
             op.set(rows=len(found.rows))
             rows = row_reader(into, found.columns, self.dialect)(found.rows)
             return rows[0] if rows else None
 
     @overload
-    async def fetch_value(self, sql: str, *values: Any) -> Any: ...
+    async def fetch_value(self, sql: str, *values: Any, cache: Cache = None) -> Any: ...
     @overload
-    async def fetch_value(self, sql: str, *values: Any, into: type[T]) -> T | None: ...
+    async def fetch_value(self, sql: str, *values: Any, into: type[T], cache: Cache = None) -> T | None: ...
     @overload
-    async def fetch_value(self, sql: str, *values: Any, into: Any) -> Any: ...
-    async def fetch_value(self, sql: str, *values: Any, into: Any = Any) -> Any:
+    async def fetch_value(self, sql: str, *values: Any, into: Any, cache: Cache = None) -> Any: ...
+    async def fetch_value(self, sql: str, *values: Any, into: Any = Any, cache: Cache = None) -> Any:
         """The first column of the first row, or None where there is no row. See `fetch_all`."""
         statement, series = self._statements(sql)
         with Operation(self.observer, series) as op:
-            found = await self._fetch(statement, values, limit=1)
+            if cache is None:
+                found = await self._fetch(statement, values, limit=1)
+            else:
+                found = await self._cached(statement, values, 1, cache, op)
             op.set(rows=len(found.rows))
             column = column_reader(into, found.columns, self.dialect)(found.rows)
             return column[0] if column else None
 
     @overload
-    async def fetch_column(self, sql: str, *values: Any) -> list[Any]: ...
+    async def fetch_column(self, sql: str, *values: Any, cache: Cache = None) -> list[Any]: ...
     @overload
-    async def fetch_column(self, sql: str, *values: Any, into: type[T]) -> list[T]: ...
+    async def fetch_column(self, sql: str, *values: Any, into: type[T], cache: Cache = None) -> list[T]: ...
     @overload
-    async def fetch_column(self, sql: str, *values: Any, into: Any) -> list[Any]: ...
-    async def fetch_column(self, sql: str, *values: Any, into: Any = Any) -> list[Any]:
+    async def fetch_column(self, sql: str, *values: Any, into: Any, cache: Cache = None) -> list[Any]: ...
+    async def fetch_column(self, sql: str, *values: Any, into: Any = Any, cache: Cache = None) -> list[Any]:
         """The first column of all rows. See `fetch_all`."""
         statement, series = self._statements(sql)
         with Operation(self.observer, series) as op:
-            column = await self._read(statement, values, partial(column_reader, into, dialect=self.dialect))
+            if cache is None:
+                column = await self._read(statement, values, partial(column_reader, into, dialect=self.dialect))
+            else:
+                found = await self._cached(statement, values, None, cache, op)
+                column = await in_pieces(column_reader(into, found.columns, self.dialect), found.rows)
             op.set(rows=len(column))
         return column
 
@@ -235,6 +254,14 @@ class Queries(ABC):
         For names that are not known when the program is written. Values never go this way: they have placeholders.
         """
         return self.dialect.identifier(*names)
+
+    async def _cached(
+        self, statement: Statement, values: Sequence[Any], limit: int | None, cache: Cache, op: Operation
+    ) -> Rows:
+        """What is kept, or what the database says. In a transaction nothing is kept; a database does more."""
+        lifetime(cache)
+        op.set(cache="in a transaction")
+        return await self._fetch(statement, values, limit=limit)
 
     async def _fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
         plain = checked(statement.values(values))

@@ -17,6 +17,7 @@ import apsw
 
 from consona.address import Address
 from consona.errors import DatabaseReadOnly
+from consona.sql.cache.sqlite import SQLiteFreshness
 from consona.sql.dialect import SQLITE
 from consona.sql.engine import Begin, Done, ReadRows, Rows
 from consona.sql.placeholders import Statement
@@ -113,6 +114,9 @@ class SQLite:
     def pinned(self) -> MemorySession | PinnedSQLite:
         native = self.native
         return MemorySession(self, native) if self._address.is_memory else PinnedSQLite(native._connector)
+
+    def freshness(self) -> SQLiteFreshness:
+        return SQLiteFreshness(self.native)
 
     async def ping(self) -> None:
         await self.native.read(lambda db: db.execute("SELECT 1"))

@@ -225,6 +225,19 @@ class SQLiteEngine:
             raise translated(error, self.name) from error
         return self._last_version
 
+    def version_now(self) -> int | None:
+        """`data_version()` for those who rely on it: None where it cannot be known at this moment."""
+        if self._quick is None:
+            return self._commits
+        self._usable()
+        try:
+            with self._quick_lock:
+                return int(self._quick.execute("PRAGMA data_version").get)
+        except apsw.BusyError:
+            return None  # somebody recovers the log
+        except apsw.Error as error:
+            raise translated(error, self.name) from error
+
     async def changed(self, since: int, *, timeout: float | None = None) -> int:  # noqa: ASYNC109  no scope is cancelled
         """Wait until `data_version()` is not `since`; returns it. After `timeout` seconds, returns `since`."""
         self._usable()

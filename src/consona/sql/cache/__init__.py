@@ -1,0 +1,1 @@
+"""The query cache: answers that are kept, and given again only while they hold."""
