@@ -31,6 +31,10 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "http": "consona.rest.client.aiohttp_transport:AiohttpTransport",
         "https": "consona.rest.client.aiohttp_transport:AiohttpTransport",
     },
+    "http2": {
+        "http": "consona.rest.client.http2_transport:HTTP2Transport",
+        "https": "consona.rest.client.http2_transport:HTTP2Transport",
+    },
     "log": {
         "memory": "consona.log.memory:MemoryLog",
         "sqlite": "consona.log.sqlite:SQLiteLog",
@@ -52,6 +56,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
 """port -> scheme -> "module:class"."""
 
 EXTRAS: Final[dict[str, str]] = {
+    "consona.rest.client.http2_transport": "http2",
     "consona.sql.postgresql": "postgresql",
     "consona.storage.postgresql.store": "postgresql",
 }

@@ -4,12 +4,13 @@ A transport knows nothing of types, credentials, retries, redirects, cookies or 
 one request and gives out the answer's raw body piece by piece, no faster than it is asked for.
 
 What it promises, beyond that:
-- `ConnectError` and `BulkheadFull` mean that **no byte of the request was sent**. Whatever may have
-  reached the server raises something else.
+- `ConnectError` and `BulkheadFull` mean that **no byte of the request was sent**, or that the server itself
+  says that it left the request unread (HTTP/2 can). Whatever may have had effects raises something else.
 - It never sends a request a second time by itself.
 - It frames the body: `Content-Length` for bytes, chunked for an iterator unless a `Content-Length` is
   among the headers. It adds `Host` where that is missing, and no other header.
-- A cancelled `send` leaves no connection open.
+- A cancelled `send` leaves nothing open: HTTP/1.1 ends the connection, HTTP/2 the stream.
+- Interim answers (100, 103) and trailers are passed over.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ class Answer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of it. Before the end of the body this ends the connection. May be called twice."""
+        """Let go of it. Before the end of the body this ends the exchange: HTTP/1.1 closes the connection, HTTP/2
+        resets the stream. May be called twice.
+        """
         ...
 
 
@@ -109,7 +112,7 @@ class Transport(Protocol):
         """Send one request and wait for the head of its answer.
 
         Raises:
-            ConnectError: The server could not be reached; nothing was sent.
+            ConnectError: The server could not be reached, or refused the request unread.
             BulkheadFull: No connection came free within `Timeouts.pool`; nothing was sent.
             ConnectionLost: The connection broke after something was sent.
             BadAnswer: What came is not HTTP.

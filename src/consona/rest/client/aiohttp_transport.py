@@ -19,21 +19,21 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
-from consona.errors import ConfigurationError, ConnectError, ConsonaError, DeadlineExceeded
+from consona.errors import ConnectError, DeadlineExceeded
+from consona.rest.client.aiohttp_errors import shown, translated
 from consona.rest.client.connection_gate import ConnectionGate
 from consona.rest.client.connection_settings import ENVIRONMENT, TLS, ConnectionSettings
-from consona.rest.client.errors import BadAnswer, ConnectionLost
-from consona.rest.transport import Request, Timeouts
-from consona.telemetry.redaction import DEFAULT as REDACTION
+from consona.rest.transport import Answer, Request, Timeouts
 
-__all__ = ["AiohttpTransport"]
+__all__ = ["AiohttpTransport", "PlainRequest", "Route", "connected", "origin_of"]
 
 PIECE_BYTES: Final = 64 * 1024
 HTTP_1_1: Final = (1, 1)
+NOT_OPEN: Final = "The transport is not open."
 NO_CONTENT_TYPE: Final[CIMultiDict[None]] = CIMultiDict({hdrs.CONTENT_TYPE: None})
 
 
-class _PlainRequest(aiohttp.ClientRequest):
+class PlainRequest(aiohttp.ClientRequest):
     """Sends the headers that it is given, and none of aiohttp's own."""
 
     def update_headers(self, headers: Any) -> None:
@@ -63,30 +63,35 @@ class AiohttpTransport:
         self.gate = ConnectionGate(self.settings.connections, self.settings.per_host)
         self._connector: aiohttp.TCPConnector | None = None
         self._timeouts: dict[Timeouts, aiohttp.ClientTimeout] = {}
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[str, Route] = {}
 
     async def open(self) -> None:
-        tls = self.settings.tls
-        self._connector = aiohttp.TCPConnector(
-            limit=0,  # our gate counts, so that waiting for a place and connecting are told apart
-            keepalive_timeout=self.settings.keep_alive,
-            ssl=tls.context() if isinstance(tls, TLS) else tls,
-            socket_factory=self._allowed_socket if self.settings.allow is not None else None,
-        )
         self._loop = asyncio.get_running_loop()
+        self._connector = self._make_connector()
+
+    def _make_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(**self._connector_options())
+
+    def _connector_options(self) -> dict[str, Any]:
+        tls = self.settings.tls
+        return {
+            "limit": 0,  # our gate counts, so that waiting for a place and connecting are told apart
+            "keepalive_timeout": self.settings.keep_alive,
+            "ssl": tls.context() if isinstance(tls, TLS) else tls,
+            "socket_factory": self._allowed_socket if self.settings.allow is not None else None,
+        }
 
     async def close(self) -> None:
         connector, self._connector = self._connector, None
         if connector is not None:
             await connector.close()
 
-    async def send(self, request: Request) -> _AiohttpAnswer:
+    async def send(self, request: Request) -> Answer:
         connector = self._connector
         if connector is None:
-            raise ConnectError("The transport is not open.", hint="Open it first; `APIClient` does when it starts.")
-        url = request.url
-        end = url.find("/", 8)
-        route = self._routes.get(url if end < 0 else url[:end]) or self._learn(url if end < 0 else url[:end])
+            raise ConnectError(NOT_OPEN, hint="Open it first; `APIClient` does when it starts.")
+        origin = origin_of(request.url)
+        route = self._routes.get(origin) or self._learn(origin)
         host = route.host
         if not self.gate.try_enter(host):
             await self.gate.enter(host, request.timeouts.pool)
@@ -99,15 +104,15 @@ class AiohttpTransport:
         except BaseException as error:
             self.gate.leave(host)
             if isinstance(error, aiohttp.ClientError | OSError | ValueError):
-                raise _translated(error, request, host, proxy=route.proxy is not None) from error
+                raise translated(error, request, host, proxy=route.proxy is not None) from error
             raise
         return _AiohttpAnswer(response, self.gate, host, request)
 
     async def _exchange(
-        self, connector: aiohttp.TCPConnector, request: Request, headers: Any, body: Any, route: _Route
+        self, connector: aiohttp.TCPConnector, request: Request, headers: Any, body: Any, route: Route
     ) -> aiohttp.ClientResponse:
         timeout = self._timeouts.get(request.timeouts) or self._timeout(request.timeouts)
-        sent = _PlainRequest(
+        sent = PlainRequest(
             request.method,
             URL(request.url, encoded=True),  # the front has encoded it; another round would change what was meant
             headers=[*headers, *route.added] if route.added else headers,
@@ -116,10 +121,7 @@ class AiohttpTransport:
             proxy=route.proxy,
             proxy_headers=route.proxy_headers,
         )
-        try:
-            connection = await connector.connect(sent, traces=[], timeout=timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError from error
+        connection = await connected(connector, sent, timeout)
         try:
             assert connection.protocol is not None
             connection.protocol.set_response_params(
@@ -140,7 +142,7 @@ class AiohttpTransport:
             connection.close()
             raise
 
-    async def _upload(self, connector: aiohttp.TCPConnector, request: Request, route: _Route) -> aiohttp.ClientResponse:
+    async def _upload(self, connector: aiohttp.TCPConnector, request: Request, route: Route) -> aiohttp.ClientResponse:
         """Send a body in pieces, so that a server which stops reading is noticed."""
         body = request.body
         headers: Sequence[tuple[str, str]] = request.headers
@@ -156,7 +158,7 @@ class AiohttpTransport:
         except TimeoutError as error:
             if source.timeout is not None and source.timeout.expired():
                 raise DeadlineExceeded(
-                    f"{request.method} {_shown(request.url)}: the server took nothing of the body for {limit:g} s.",
+                    f"{request.method} {shown(request.url)}: the server took nothing of the body for {limit:g} s.",
                     phase="write",
                     seconds=limit,
                 ) from error
@@ -183,7 +185,7 @@ class AiohttpTransport:
         self._timeouts[timeouts] = made
         return made
 
-    def _learn(self, origin: str) -> _Route:
+    def _learn(self, origin: str) -> Route:
         """What is the same for all requests to an origin."""
         parts = urlsplit(origin)
         proxy = self.settings.proxy
@@ -192,7 +194,7 @@ class AiohttpTransport:
             proxy = None if bypassed else urllib.request.getproxies().get(parts.scheme)
         if len(self._routes) > 1000:
             self._routes.clear()
-        route = _Route(parts.netloc)
+        route = Route(parts.netloc)
         if proxy is not None:
             way = URL(proxy)
             credentials: list[tuple[str, str]] = []
@@ -200,14 +202,14 @@ class AiohttpTransport:
                 pair = base64.b64encode(f"{way.user}:{way.password or ''}".encode()).decode("ascii")
                 credentials.append(("Proxy-Authorization", f"Basic {pair}"))
             tunnel = parts.scheme == "https"  # then the proxy sees CONNECT alone, and the request is not for its eyes
-            route = _Route(
+            route = Route(
                 parts.netloc, way.with_user(None), dict(credentials) if tunnel else None, () if tunnel else credentials
             )
         self._routes[origin] = route
         return route
 
 
-class _Route(NamedTuple):
+class Route(NamedTuple):
     host: str
     proxy: URL | None = None
     proxy_headers: dict[str, str] | None = None
@@ -246,7 +248,7 @@ class _AiohttpAnswer:
             data = await content.readany()
         except (aiohttp.ClientError, OSError) as error:
             await self.close()
-            raise _translated(error, self._request, self._host, proxy=False) from error
+            raise translated(error, self._request, self._host, proxy=False) from error
         if not data:
             self._leave()
         return data
@@ -292,55 +294,16 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
         yield bytes(view[start : start + PIECE_BYTES])
 
 
-def _shown(url: str) -> str:
-    return REDACTION.url(url)
+async def connected(
+    connector: aiohttp.TCPConnector, request: aiohttp.ClientRequest, limits: aiohttp.ClientTimeout
+) -> aiohttp.connector.Connection:
+    try:
+        return await connector.connect(request, traces=[], timeout=limits)
+    except TimeoutError as error:
+        raise aiohttp.ConnectionTimeoutError from error
 
 
-def _translated(error: BaseException, request: Request, host: str, *, proxy: bool) -> ConsonaError:
-    """Our error for one of aiohttp's. The order matters: what is certainly unsent comes first."""
-    what = f"{request.method} {_shown(request.url)}"
-    reason = str(error) or type(error).__name__
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            limit = request.timeouts.connect
-            return ConnectError(f"{what}: {host} did not take the connection within {limit:g} s.", host=host)
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return ConnectError(
-                f"{what}: no trusted connection to {host}: {reason}.",
-                hint="Check the server's certificate and name, and `TLS(ca=…)` for a certificate authority of your own.",
-                retryable=False,
-                host=host,
-            )
-        case aiohttp.ClientProxyConnectionError():
-            return ConnectError(f"{what}: the proxy could not be reached: {_why(error)}.", host=host)
-        case aiohttp.ClientConnectorDNSError():
-            return ConnectError(f"{what}: the name of {host} is not known: {_why(error)}.", host=host)
-        case aiohttp.ClientConnectorError():
-            return ConnectError(f"{what}: {host} could not be reached: {_why(error)}.", host=host)
-        case aiohttp.ClientHttpProxyError():
-            return ConnectError(
-                f"{what}: the proxy refused to connect to {host} (status {error.status}).",
-                hint="Check the proxy's address, its user and password, and whether it may reach that host.",
-                retryable=error.status >= 500,
-                host=host,
-            )
-        case aiohttp.SocketTimeoutError():
-            limit = request.timeouts.read
-            return DeadlineExceeded(f"{what}: the server sent nothing for {limit:g} s.", phase="read", seconds=limit)
-        case aiohttp.ClientResponseError():
-            return BadAnswer(
-                f"{what}: what {host} sent is not HTTP, or its head is too large: {error.message[:200]!r}."
-            )
-        case aiohttp.ClientPayloadError() if "TransferEncodingError" in reason or "ContentLengthError" in reason:
-            return ConnectionLost(f"{what}: the connection to {host} ended before the answer did.", host=host)
-        case aiohttp.ClientPayloadError():
-            return BadAnswer(f"{what}: the body that {host} sent cannot be read: {reason[:200]}.", host=host)
-        case aiohttp.InvalidURL() | ValueError():
-            return ConfigurationError(f"{what}: the request cannot be sent: {reason[:200]}.")
-        case _:
-            via = "the proxy or " if proxy else ""
-            return ConnectionLost(f"{what}: {via}{host} ended the connection without a whole answer.", host=host)
-
-
-def _why(error: aiohttp.ClientConnectorError) -> str:
-    return error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__
+def origin_of(url: str) -> str:
+    """`https://api.example.com`, from an absolute URL."""
+    end = url.find("/", 8)
+    return url if end < 0 else url[:end]

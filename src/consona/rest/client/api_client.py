@@ -127,7 +127,8 @@ class APIClient(Part, Verbs):
     async def _open(self) -> None:
         transport = self._given
         if transport is None:
-            made: Transport = adapter_for("http", self._base.origin)(self._connections)
+            port = "http2" if self._connections is not None and self._connections.http2 else "http"
+            made: Transport = adapter_for(port, self._base.origin)(self._connections)
             transport = made
         if self.cache is not None:
             transport = self._caching = CachingTransport(

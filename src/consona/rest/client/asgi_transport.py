@@ -151,7 +151,9 @@ class _ASGIAnswer:
         else:
             self._body, self._first = request.body, None
         self._without_body = request.method == "HEAD"
-        self._read_s = request.timeouts.read
+        self._timeouts = request.timeouts
+        self._producing = False
+        """Whether the caller's body is being waited for: that is no time of the application's."""
         self._reraise = reraise
         self._parts: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -199,6 +201,8 @@ class _ASGIAnswer:
             body, self._first = self._first, None
             return {"type": "http.request", "body": body, "more_body": False}
         if self._body is not None:
+            self._producing = True
+            self._readable.set()  # the times begin anew
             try:
                 async for part in self._body:
                     if part:
@@ -207,6 +211,9 @@ class _ASGIAnswer:
                 self._failure, self._body = error, None
                 self._leave()
                 return {"type": "http.disconnect"}
+            finally:
+                self._producing = False
+                self._readable.set()
             self._body = None
             return {"type": "http.request", "body": b"", "more_body": False}
         await self._left.wait()
@@ -254,18 +261,22 @@ class _ASGIAnswer:
         return part
 
     async def _until(self, ready: Callable[[], Any]) -> None:
-        try:
-            async with asyncio.timeout(self._read_s):
-                while not ready():
-                    if self._failure is not None:
-                        raise self._failure
-                    self._readable.clear()
+        while not ready():
+            if self._failure is not None:
+                raise self._failure
+            self._readable.clear()
+            sending = self._body is not None
+            limit = self._timeouts.write if sending else self._timeouts.read
+            try:
+                async with asyncio.timeout(None if self._producing else limit):
                     await self._readable.wait()
-        except TimeoutError:
-            self._leave()
-            raise DeadlineExceeded(
-                f"The application sent nothing for {self._read_s:g} s.", phase="read", seconds=self._read_s
-            ) from None
+            except TimeoutError:
+                self._leave()
+                raise DeadlineExceeded(
+                    f"The application {'took' if sending else 'sent'} nothing for {limit:g} s.",
+                    phase="write" if sending else "read",
+                    seconds=limit,
+                ) from None
         if self.status and not 200 <= self.status <= 599:
             raise BadAnswer(f"The application answered with status {self.status}, which is none.")
 

@@ -18,9 +18,11 @@ class ConnectionGate:
     Args:
         limit: Places in all; None is no limit.
         per_host: Places to one host; None is no limit.
+        what: What a place is, for the error.
     """
 
-    def __init__(self, limit: int | None, per_host: int | None) -> None:
+    def __init__(self, limit: int | None, per_host: int | None, what: str = "connection") -> None:
+        self.what = what
         self.limit = limit or UNLIMITED
         self.per_host = per_host or UNLIMITED
         self.busy = 0
@@ -49,7 +51,7 @@ class ConnectionGate:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line[turn] = host
         try:
-            self._advance()
+            self.advance()
             async with asyncio.timeout(timeout_s):
                 await turn
         except BaseException as error:
@@ -58,7 +60,7 @@ class ConnectionGate:
             if not isinstance(error, TimeoutError):
                 raise
             raise BulkheadFull(
-                f"No connection to {host} came free within {timeout_s:g} s: {self.busy} are in use.",
+                f"No {self.what} to {host} came free within {timeout_s:g} s: {self.busy} are in use.",
                 hint="Send less at once, close streams that you no longer read, or raise the transport's `connections`.",
                 host=host,
                 busy=self.busy,
@@ -72,7 +74,7 @@ class ConnectionGate:
         else:
             del self._hosts[host]
         if self._line:
-            self._advance()
+            self.advance()
 
     def _has_place(self, host: str) -> bool:
         return self.busy < self.limit and self._hosts.get(host, 0) < self.per_host
@@ -81,7 +83,8 @@ class ConnectionGate:
         self.busy += 1
         self._hosts[host] = self._hosts.get(host, 0) + 1
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Let in who waits and has a place now; to be called when `limit` grew."""
         for turn, host in list(self._line.items()):
             if self.busy >= self.limit:
                 return

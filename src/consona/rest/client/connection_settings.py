@@ -19,7 +19,8 @@ ENVIRONMENT: Final = "environment"
 class TLS:
     """Whom to trust, and who we are. Servers are always verified; files are read when the client starts.
 
-    For anything else (old protocols, another verification) hand in an `ssl.SSLContext` of your own.
+    For anything else (old protocols, another verification) hand in an `ssl.SSLContext` of your own. For HTTP/2 it
+    must offer that: `context.set_alpn_protocols(["h2", "http/1.1"])`.
 
     Raises:
         ConfigurationError: A key without a certificate, or (at start) a file that cannot be used.
@@ -67,6 +68,9 @@ class ConnectionSettings:
     """How many of them to one host and port."""
     keep_alive: float = 15.0
     """Seconds that an idle connection is kept."""
+    http2: bool = False
+    """Whether `https://` servers are offered HTTP/2, which sends many requests at once through one connection.
+    Servers without it get HTTP/1.1. Needs `consona[http2]`."""
     proxy: str | None = field(default=None, repr=False)
     """An `http://` or `https://` URL, with `user:password@` where it asks for that; `"environment"` reads
     HTTP_PROXY, HTTPS_PROXY and NO_PROXY. None goes straight to the server."""
