@@ -50,6 +50,8 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
     },
     "store": {
         "memory": "consona.storage.memory:MemoryStore",
+        "postgres": "consona.storage.postgresql.store:PostgreSQLStore",
+        "postgresql": "consona.storage.postgresql.store:PostgreSQLStore",
         "sqlite": "consona.storage.sqlite:SQLiteStore",
     },
 }

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import database_servers
 from consona.errors import AddressError, ConfigurationError, Conflict, NotStarted, ValidationError
 from consona.storage.store import MAX_VALUE_BYTES, Change, Store, open_store
 from storage_tools import Clock, until
@@ -19,11 +20,17 @@ ENGINES = {
     "sqlite": lambda folder: f"sqlite:///{folder}/store.db?synchronous=OFF",
     "sqlite-memory": lambda folder: f"sqlite://test{next(_number)}",
 }
+SERVERS = {"postgresql": database_servers.empty_postgresql}
+"""Engines that need a server: how to have an empty database on it."""
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)])
 def url(request, tmp_path):
-    return ENGINES[request.param](tmp_path)
+    if request.param in SERVERS:
+        with SERVERS[request.param]() as url:
+            yield url
+    else:
+        yield ENGINES[request.param](tmp_path)
 
 
 @pytest.fixture

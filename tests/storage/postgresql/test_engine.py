@@ -380,11 +380,11 @@ def test_a_missing_driver_names_the_extra(tmp_path):
         sys.modules["asyncpg"] = None
         from consona.address import adapter_for
         from consona.errors import MissingExtra
-        for port in ("sql",):
+        for port in ("sql", "store"):
             try:
                 adapter_for(port, "postgresql://localhost/shop")
             except MissingExtra as error:
                 print(error)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
-    assert done.stdout.count("pip install 'consona[postgresql]'") == 1
+    assert done.stdout.count("pip install 'consona[postgresql]'") == 2

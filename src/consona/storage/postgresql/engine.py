@@ -27,6 +27,7 @@ from consona.errors import AddressError, ConfigurationError
 from consona.storage.place import caller_place
 from consona.storage.pool import Pool
 from consona.storage.postgresql.connections import Answer, PostgreSQLConnection, PostgreSQLDriver
+from consona.storage.postgresql.doorbell import Doorbell
 from consona.storage.postgresql.errors import is_lost, lost, translated, was_sent
 from consona.storage.postgresql.notifications import Notifications
 from consona.storage.postgresql.settings import PostgreSQLSettings
@@ -43,6 +44,7 @@ class PostgreSQLEngine:
     Attributes:
         pool: The connections.
         notifications: What other sessions say with `NOTIFY`.
+        doorbell: Hints for others that something changed.
         schema: Grows when a statement of this engine changed tables or other objects.
     """
 
@@ -55,6 +57,7 @@ class PostgreSQLEngine:
         self.name = driver.name
         self.pool: Pool[PostgreSQLConnection] = Pool(driver, settings.pool, name=self.name, clock=clock)
         self.notifications = Notifications(driver, clock=clock)
+        self.doorbell = Doorbell(self.notifications, self.ask)
         self.schema = 0
         self._users = 0
         self._ready: asyncio.Task[None] | None = None
@@ -208,6 +211,7 @@ class PostgreSQLEngine:
         if self._users:
             return
         _engines.pop(_key(self.address), None)
+        await self.doorbell.close()
         await self.notifications.close()
         await self.pool.close()
 
