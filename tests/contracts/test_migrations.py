@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import database_servers
 from consona.errors import ConstraintFailed, QueryError, TransactionOpen
 from consona.sql.database import SQLDatabase
 from consona.sql.migrations.errors import MigrationConflict, MigrationFailed, MigrationFileError, MigrationLocked
@@ -48,13 +49,22 @@ async def sqlite_memory(folder: Path) -> AsyncIterator[str]:
     yield f"sqlite://{folder.name}"
 
 
+@asynccontextmanager
+async def postgresql(folder: Path) -> AsyncIterator[str]:
+    with database_servers.empty_postgresql() as url:
+        yield url
+
+
 ENGINES: dict[str, Callable[[Path], AbstractAsyncContextManager[str]]] = {
     "sqlite file": sqlite_file,
     "sqlite memory": sqlite_memory,
+    "postgresql": postgresql,
 }
+SERVERS = {"postgresql"}
+"""Engines that need a server."""
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.servers] * (name in SERVERS)) for name in ENGINES])
 async def url(request, tmp_path):
     async with ENGINES[request.param](tmp_path) as url:
         yield url

@@ -104,7 +104,7 @@ class Execution:
         async with self._foreign_keys(on=script.foreign_keys), self._transaction(migration) as (_, session):
             for number, statement in enumerate(script.statements, 1):
                 try:
-                    await session.execute(raw(statement.text, statement.verb), ())
+                    await session.execute(raw(statement.text), ())
                 except QueryError as error:
                     raise _failed(migration, script, statement, number, error, "Nothing of it stayed.") from error
             if not script.foreign_keys:
@@ -177,7 +177,7 @@ class Execution:
                 else:
                     before = await fingerprint(self._session, self._dialect)
                     await self._update(row, done=number - 1, schema_before=before)
-                    await self._session.execute(raw(statement.text, statement.verb), ())
+                    await self._session.execute(raw(statement.text), ())
             except QueryError as error:
                 with contextlib.suppress(ConsonaError):  # where the connection is lost, the row says "running"
                     await self._update(row, state="failed", done=number - 1)
@@ -188,7 +188,7 @@ class Execution:
         """A statement that does not commit by itself happens together with the note that it did."""
         transaction = await self._session.begin(Begin(name=migration.label, where=migration.file.name))
         try:
-            await transaction.execute(raw(statement.text, statement.verb), ())
+            await transaction.execute(raw(statement.text), ())
             await self._history.update(transaction, migration.version, done=number, schema_before="")
         except BaseException:
             await transaction.rollback()
