@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from consona.address import Address
     from consona.app import App
+    from consona.auth.authentication_system import AccountSettings, AuthenticationSystem
     from consona.auth.jwt_manager import JWTManager, TokenSettings
     from consona.auth.keys import SigningKey
     from consona.documents import DocumentDatabase
@@ -73,11 +74,13 @@ __all__ = [
     "APIError",
     "APIKey",
     "APIServer",
+    "AccountSettings",
     "Address",
     "AddressError",
     "App",
     "Array",
     "AuthenticationError",
+    "AuthenticationSystem",
     "Basic",
     "Bearer",
     "Breaker",
@@ -146,6 +149,7 @@ _NAMES: Final[dict[str, str]] = {
     "consona.address": "Address",
     "consona.app": "App",
     "consona.documents": "DocumentDatabase",
+    "consona.auth.authentication_system": "AccountSettings AuthenticationSystem",
     "consona.auth.jwt_manager": "JWTManager TokenSettings",
     "consona.auth.keys": "SigningKey",
     "consona.errors": (

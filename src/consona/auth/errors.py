@@ -1,16 +1,32 @@
-"""What can be wrong with a token.
+"""What can be wrong with a token, or with a login.
 
 AuthenticationError
-└── TokenInvalid          not ours, changed, not meant for us, or not a token at all
-    ├── TokenExpired      its time is over
-    └── TokenRevoked      it was taken back before its time was over
+├── TokenInvalid          not ours, changed, not meant for us, or not a token at all
+│   ├── TokenExpired      its time is over
+│   ├── TokenRevoked      it was taken back before its time was over
+│   └── RefreshRefused    a refresh token that does not count (any more)
+├── LoginFailed           no such account, or another password
+└── AccountDisabled       the password is right, and the account may not be used
+RateLimited
+└── AccountLocked         too many wrong guesses
+ConsonaError
+└── RevocationsStale      it is not known which tokens were taken back lately
 """
 
 from __future__ import annotations
 
-from consona.errors import AuthenticationError
+from consona.errors import AuthenticationError, ConsonaError, RateLimited
 
-__all__ = ["TokenExpired", "TokenInvalid", "TokenRevoked"]
+__all__ = [
+    "AccountDisabled",
+    "AccountLocked",
+    "LoginFailed",
+    "RefreshRefused",
+    "RevocationsStale",
+    "TokenExpired",
+    "TokenInvalid",
+    "TokenRevoked",
+]
 
 
 class TokenInvalid(AuthenticationError):
@@ -34,3 +50,40 @@ class TokenRevoked(TokenInvalid):
 
     code = "auth.token_revoked"
     hint = "Sign in again."
+
+
+class LoginFailed(AuthenticationError):
+    """There is no account of that name with that password. Which of the two is wrong is not told."""
+
+    code = "auth.login_failed"
+
+
+class AccountLocked(RateLimited):
+    """So many guesses were wrong that no more are taken for a while; `retry_after` says for how long."""
+
+    code = "auth.locked"
+    retryable = False
+    hint = "Wait, or set a new password with the link that can be sent to the account's e-mail address."
+
+
+class AccountDisabled(AuthenticationError):
+    """The account was disabled. This is told only to who knows its password."""
+
+    code = "auth.account_disabled"
+    status = 403
+    hint = "Ask whoever runs the service."
+
+
+class RefreshRefused(TokenInvalid):
+    """The refresh token is wrong, over, or was used before. After a second use the whole session is ended."""
+
+    code = "auth.refresh_refused"
+
+
+class RevocationsStale(ConsonaError):
+    """It was not heard for more than a second which tokens were taken back, so critical routes wait."""
+
+    code = "auth.revocations_stale"
+    status = 503
+    retryable = True
+    hint = "The database of the accounts does not answer. Everything that is not critical goes on."

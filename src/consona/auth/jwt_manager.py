@@ -10,6 +10,8 @@ Source: RFC 7519 (JSON Web Token), RFC 8725 (best current practices), RFC 9068 (
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import logging
 import math
@@ -327,6 +329,17 @@ class JWTManager(Part):
             self.revocations.sweep(self._clock())
 
     # Keys.
+
+    def secret_for(self, purpose: str) -> bytes:
+        """A secret of 32 bytes for one purpose, the same in all processes that have the same keys.
+
+        Raises:
+            ConfigurationError: Only public keys are here.
+        """
+        secret = self._keys().secret
+        if not secret:
+            raise ConfigurationError(f"{self.name} has public keys alone, from which no secret can be made.")
+        return hmac.digest(secret, purpose.encode(), hashlib.sha256)
 
     def jwks(self) -> dict[str, Any]:
         """The public keys, for those who verify: what `/.well-known/jwks.json` answers."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,6 +11,7 @@ from typing import Any, Final, Self
 
 from joserfc.jwk import OctKey
 
+from consona.auth.jws import decode, encode
 from consona.auth.keys import DEFAULT_ALGORITHM, SigningKey
 from consona.errors import ConfigurationError
 
@@ -33,10 +36,16 @@ class KeyRing:
     """
 
     keys: dict[str, SigningKey]
+    secret: bytes = b""
+    """What other secrets are made from (refresh tokens, what is encrypted at rest): it stays when keys change."""
 
     @classmethod
-    def of(cls, keys: Iterable[SigningKey]) -> Self:
+    def of(cls, keys: Iterable[SigningKey], *, secret: bytes = b"") -> Self:
         """A ring of these keys.
+
+        Args:
+            keys: One or more.
+            secret: 32 bytes or more; by default made from the private half of the first key.
 
         Raises:
             ConfigurationError: There is none, too many, or two of one id.
@@ -47,7 +56,7 @@ class KeyRing:
             raise ConfigurationError(f"Tokens need 1 to {MAX_KEYS} keys; here are {len(given)}.")
         if len(found) != len(given):
             raise ConfigurationError("Two keys have the same id.", hint="Give each key an id of its own.")
-        return cls(found)
+        return cls(found, secret or _derived(given[0]))
 
     @classmethod
     def from_jwks(cls, document: Any) -> Self:
@@ -66,11 +75,15 @@ class KeyRing:
             )
         if not all(isinstance(each, dict) for each in document["keys"]):
             raise ConfigurationError("A key in a JSON Web Key Set is an object.")
-        return cls.of(SigningKey.from_jwk(each) for each in document["keys"])
+        return cls.of((SigningKey.from_jwk(each) for each in document["keys"]), secret=_read(document.get("secret")))
 
     def written(self) -> dict[str, Any]:
         """The ring with its private halves, for a file that nobody else reads."""
-        return {"version": FORMAT, "keys": [key.jwk(private=True) for key in self.keys.values()]}
+        return {
+            "version": FORMAT,
+            "secret": encode(self.secret),
+            "keys": [key.jwk(private=True) for key in self.keys.values()],
+        }
 
     def jwks(self, *, now: float) -> dict[str, Any]:
         """The public halves of all keys whose tokens count, or will: the document that verifiers fetch."""
@@ -115,7 +128,7 @@ class KeyRing:
         if not algorithm:
             signing = [key for key in kept if key.can_sign]
             algorithm = max(signing, key=lambda key: key.signs_from).algorithm if signing else DEFAULT_ALGORITHM
-        return KeyRing.of([*before, SigningKey.generate(algorithm, signs_from=begin)])
+        return KeyRing.of([*before, SigningKey.generate(algorithm, signs_from=begin)], secret=self.secret)
 
     def without(self, key_id: str) -> KeyRing:
         """Without one key, at once: it became known to somebody. Its tokens do not count from now on.
@@ -125,4 +138,24 @@ class KeyRing:
         """
         if key_id not in self.keys:
             raise ConfigurationError(f"There is no key {key_id!r}.")
-        return KeyRing.of(key for key in self.keys.values() if key.id != key_id)
+        return KeyRing.of((key for key in self.keys.values() if key.id != key_id), secret=self.secret)
+
+
+def _derived(key: SigningKey) -> bytes:
+    """A secret for keys that came without one; nothing where only public halves are here."""
+    if not key.can_sign:
+        return b""
+    private = json.dumps(key.key.as_dict(private=True), sort_keys=True).encode()
+    return hashlib.blake2b(private, person=b"consona secret").digest()
+
+
+def _read(text: Any) -> bytes:
+    if text is None:
+        return b""
+    try:
+        secret = decode(text)
+    except (ValueError, TypeError):
+        secret = b""
+    if len(secret) < 32:
+        raise ConfigurationError("The secret beside the keys is not base64url of 32 bytes or more.")
+    return secret

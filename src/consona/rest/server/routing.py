@@ -54,6 +54,8 @@ class RouteOptions(TypedDict, total=False):
     """One of these is needed. Without a guard (`api.secure(...)`) the server refuses to start."""
     scopes: Iterable[str]
     """All of these are needed."""
+    critical: bool
+    """Answer 503 rather than believe credentials of which it is not known whether they were taken back lately."""
     public: bool
     """Open to everybody, also where the guard closes all other routes (`Guard.closed`)."""
     timeout: float

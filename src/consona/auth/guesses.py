@@ -1,0 +1,157 @@
+"""How many guesses are taken: of a password, a code, a reset token. Counted before it is looked whether one is right.
+
+So however many come at once, from however many processes, no more than the limit are ever compared.
+
+Source: OWASP Authentication Cheat Sheet (device cookies); NIST SP 800-63B-4, section 3.2.2 (rate limiting).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from consona.auth.errors import AccountLocked
+from consona.auth.names import address_key
+from consona.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from consona.sql.database import SQLDatabase
+
+__all__ = ["Guesses", "Lockout"]
+
+_INSERT: Final = {
+    "sqlite": "INSERT INTO consona_guesses VALUES (?, 1, ?) ON CONFLICT DO NOTHING",
+    "postgresql": "INSERT INTO consona_guesses VALUES (?, 1, ?) ON CONFLICT DO NOTHING",
+    "mysql": "INSERT IGNORE INTO consona_guesses VALUES (?, 1, ?)",
+}
+UNKNOWN_NAMES: Final = 4096
+"""Guesses at names that do not exist share so many counters, so that inventing names fills no table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lockout:
+    """How many wrong guesses are taken, and for how long none are taken after that.
+
+    Three counters: for an account from one address, for an address, and for an account from all addresses. After the
+    last one, guesses are taken from known devices alone, so that guessing ends and the owner is not shut out.
+    """
+
+    guesses: int = 5
+    seconds: float = 300.0
+    address_guesses: int = 100
+    """From one address, at all accounts together."""
+    account_guesses: int = 50
+    """At one account, from all addresses together."""
+    account_seconds: float = 3600.0
+    hard: bool = False
+    """Count an account's guesses from all addresses together from the first one on, as the chapter does."""
+
+    def __post_init__(self) -> None:
+        if min(self.guesses, self.address_guesses, self.account_guesses) < 1 or self.seconds <= 0:
+            raise ConfigurationError("Lockout: at least one guess, and a time above 0 seconds.")
+
+
+class Guesses:
+    """The counters, in the database that all processes share."""
+
+    def __init__(
+        self, db: SQLDatabase, lockout: Lockout, *, secret: Callable[[], bytes], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._db = db
+        self._lockout = lockout
+        self._secret = secret
+        self._clock = clock
+
+    async def take(self, account: str | None, name: str, *, address: str, device: str = "") -> None:
+        """Take one guess; to be called before anything is compared.
+
+        Args:
+            account: The account's id, None where there is no such account.
+            name: What was typed, for accounts that do not exist.
+            address: Where it comes from; empty where that is not known.
+            device: The id of a device that has signed in to this account before; empty where it has not.
+
+        Raises:
+            AccountLocked: There are none left now.
+        """
+        lockout = self._lockout
+        who = account or self._unknown(name)
+        if lockout.hard:
+            await self._count(f"a:{who}", lockout.guesses, lockout.seconds)
+            return
+        if device and account:
+            await self._count(f"d:{account}:{device}"[:80], lockout.guesses, lockout.seconds)
+            return
+        if address:
+            await self._count(f"i:{address_key(address)}", lockout.address_guesses, lockout.seconds)
+        await self._count(self._pair(who, address), lockout.guesses, lockout.seconds)
+        await self._count(f"a:{who}", lockout.account_guesses, lockout.account_seconds)
+
+    async def forget(self, account: str, *, address: str, device: str = "") -> None:
+        """A guess was right: the counter of the account there begins anew, the others forget this one guess."""
+        if self._lockout.hard:
+            await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", f"a:{account}")
+            return
+        if device:
+            await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", f"d:{account}:{device}"[:80])
+            return
+        await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", self._pair(account, address))
+        for name in (f"a:{account}", f"i:{address_key(address)}"):
+            await self._db.execute(
+                "UPDATE consona_guesses SET guesses = guesses - 1 WHERE name = ? AND guesses > 0", name
+            )
+
+    async def unlock(self, account: str) -> None:
+        """Take guesses again, whatever happened: for whoever runs the service."""
+        marks = (f"a:{account}", f"p:{account}:%", f"d:{account}:%")
+        await self._db.execute("DELETE FROM consona_guesses WHERE name = ? OR name LIKE ? OR name LIKE ?", *marks)
+
+    async def sweep(self) -> int:
+        """Remove counters whose time is over. Returns how many."""
+        done = await self._db.execute("DELETE FROM consona_guesses WHERE until < ?", self._clock())
+        return done.rows
+
+    async def _count(self, name: str, limit: int, seconds: float) -> None:
+        now = self._clock()
+        for _ in range(3):
+            # Each statement is atomic by itself: whoever changes the row has taken that guess.
+            done = await self._db.execute(
+                "UPDATE consona_guesses SET guesses = guesses + 1, until = ?"
+                " WHERE name = ? AND guesses < ? AND until >= ?",
+                now + seconds,
+                name,
+                limit,
+                now,
+            )
+            if done.rows:
+                return
+            done = await self._db.execute(
+                "UPDATE consona_guesses SET guesses = 1, until = ? WHERE name = ? AND until < ?",
+                now + seconds,
+                name,
+                now,
+            )
+            if done.rows:
+                return
+            until = await self._db.fetch_value("SELECT until FROM consona_guesses WHERE name = ?", name)
+            if until is not None:
+                raise AccountLocked(
+                    "Account temporarily locked due to failed login attempts.", retry_after=max(1.0, until - now)
+                )
+            done = await self._db.execute(_INSERT[self._db.dialect.name], name, now + seconds)
+            if done.rows:
+                return  # else another process was first: count beside it
+        raise AccountLocked("Account temporarily locked due to failed login attempts.", retry_after=1.0)
+
+    def _pair(self, who: str, address: str) -> str:
+        digest = hashlib.sha256(address_key(address).encode()).hexdigest()[:16]
+        return f"p:{who}:{digest}"
+
+    def _unknown(self, name: str) -> str:
+        """One of a bounded number of counters. Keyed, so that nobody can choose whose it is."""
+        digest = hmac.digest(self._secret(), name.encode("utf-8", "replace"), hashlib.sha256)
+        return f"?{int.from_bytes(digest[:4]) % UNKNOWN_NAMES}"
