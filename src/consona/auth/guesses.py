@@ -117,7 +117,7 @@ class Guesses:
 
     async def _count(self, name: str, limit: int, seconds: float) -> None:
         now = self._clock()
-        for _ in range(3):
+        for _ in range(5):
             # Each statement is atomic by itself: whoever changes the row has taken that guess.
             done = await self._db.execute(
                 "UPDATE consona_guesses SET guesses = guesses + 1, until = ?"
@@ -137,7 +137,9 @@ class Guesses:
             )
             if done.rows:
                 return
-            until = await self._db.fetch_value("SELECT until FROM consona_guesses WHERE name = ?", name)
+            until = await self._db.fetch_value(
+                "SELECT until FROM consona_guesses WHERE name = ? AND guesses >= ? AND until >= ?", name, limit, now
+            )
             if until is not None:
                 raise AccountLocked(
                     "Account temporarily locked due to failed login attempts.", retry_after=max(1.0, until - now)
