@@ -8,10 +8,13 @@ import pytest
 from asgi_call import call
 from auth_tools import PASSWORD, accounts_at
 from consona.auth.account import Account
+from consona.auth.browser_sessions import CrossSite
 from consona.auth.claims import Claims
 from consona.auth.roles import Roles
 from consona.rest.server.api_server import APIServer
 from consona.rest.server.guards import CurrentUser
+from consona.rest.server.requests import Request
+from consona.rest.server.responses import Response
 
 
 class User(msgspec.Struct):
@@ -104,6 +107,26 @@ async def test_a_token_of_an_account_that_is_gone_gives_nobody(shop):
     api, accounts = shop
     token = accounts.tokens.issue("nobody").text
     assert (await call(api, "GET", "/me", headers={"authorization": f"Bearer {token}"})).status == 401
+
+
+async def test_a_websocket_that_another_site_opens_with_the_cookie_does_not_count(shop):
+    _, accounts = shop
+    alice = await accounts.authenticate("alice", PASSWORD)
+    browsers = accounts.browsers
+    response = Response(b"")
+    browsers.give(response, alice.id)
+    kept = dict(response.raw_headers)[b"set-cookie"].decode().partition(";")[0]
+
+    def handshake(**headers):
+        fields = {"cookie": kept, "host": "shop.example"} | headers
+        pairs = [(name.encode(), value.encode()) for name, value in fields.items()]
+        scope = {"type": "websocket", "method": "GET", "headers": pairs}
+        return Request(scope, None, None, (), dict(pairs), None)
+
+    assert (await browsers.identify(handshake(origin="https://shop.example"))).subject == alice.account.id
+    for headers in ({"origin": "https://evil.example"}, {}):
+        with pytest.raises(CrossSite):
+            await browsers.identify(handshake(**headers))
 
 
 async def test_accounts_start_and_stop_with_the_server(shop):

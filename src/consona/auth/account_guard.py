@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from consona.auth.account import Account
+from consona.auth.account_routes import account_routes
 from consona.auth.claims import Claims
 from consona.auth.errors import RevocationsStale, TokenInvalid
 from consona.auth.token_guard import allowed, as_kind, bearer
@@ -34,14 +35,24 @@ class AccountGuard:
         async def jwks() -> dict[str, Any]:
             return accounts.tokens.jwks()
 
+        api.include(account_routes(accounts))
+
     async def identify(self, request: Request) -> Identity | None:
         token = bearer(request)
-        if token is None:
+        if token is None and self._accounts.browsers.cookie not in request.cookies:
             return None
         if request.route.options.get("critical") and self._accounts.feed.stale:
             raise RevocationsStale("It is not known whether these credentials were taken back.", retry_after=1.0)
-        claims = self._accounts.tokens.verify(token)
+        claims = await self._claims(request, token)
         return Identity(claims.subject, roles=claims.roles, scopes=claims.scopes, claims={"token": claims})
+
+    async def _claims(self, request: Request, token: str | None) -> Claims:
+        if token is not None:
+            return self._accounts.tokens.verify(token)
+        claims = await self._accounts.browsers.identify(request)
+        if claims is None:
+            raise TokenInvalid("The cookie of the session is empty.")
+        return claims
 
     def allows(self, identity: Identity, roles: frozenset[str], scopes: frozenset[str]) -> bool:
         return allowed(self._accounts.roles, identity, roles, scopes, scopes_alone=False)
@@ -60,4 +71,5 @@ class AccountGuard:
         return as_kind(kind, identity, row.values())
 
     def security_schemes(self) -> dict[str, Any]:
-        return {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+        cookie = {"type": "apiKey", "in": "cookie", "name": self._accounts.browsers.cookie}
+        return {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}, "cookie": cookie}

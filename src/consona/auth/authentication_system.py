@@ -24,6 +24,7 @@ import msgspec
 from consona.auth.account import COLUMNS, Account, Row
 from consona.auth.account_guard import AccountGuard
 from consona.auth.audit import AuditLog
+from consona.auth.browser_sessions import BrowserSessions
 from consona.auth.claims import Claims
 from consona.auth.devices import Devices
 from consona.auth.errors import AccountDisabled, LoginFailed, RefreshRefused
@@ -67,6 +68,12 @@ class AccountSettings:
     hash_cost: HashCost | None = None
     """How much work a password's hash is; by default found out on the first start, and kept in the database."""
     hash_workers: int | None = None
+    registration: bool = True
+    """Whether strangers may make themselves an account at `/auth/register`."""
+    new_roles: tuple[str, ...] = ()
+    """What an account gets that made itself."""
+    secure_cookies: bool = True
+    """Cookies over HTTPS only. Off for development on plain HTTP, where a browser insists on it."""
     closed: bool = True
     """Whether all routes of a server need a login, unless they say `public=True`."""
 
@@ -148,6 +155,15 @@ class AuthenticationSystem(Part):
             secret=self._secret("refresh"),
             ttl=self.settings.session_ttl,
             grace=self.settings.refresh_grace,
+            clock=clock,
+        )
+        self.browsers = BrowserSessions(
+            db,
+            tokens.revocations,
+            issuer=tokens.issuer,
+            secret=self._secret("browsers"),
+            ttl=self.settings.session_ttl,
+            secure=self.settings.secure_cookies,
             clock=clock,
         )
         self._guard = AccountGuard(self)

@@ -1,0 +1,183 @@
+"""The routes of accounts, below `/auth`: for programs with tokens, for browsers with a cookie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from consona.auth.account import Account
+from consona.auth.browser_sessions import same_site
+from consona.auth.claims import Claims
+from consona.auth.errors import AccountDisabled, AccountLocked, LoginFailed, RefreshRefused
+from consona.auth.sessions import SessionInfo
+from consona.errors import Conflict, NotFound, PermissionDenied
+from consona.rest.server.guards import CurrentUser
+from consona.rest.server.parameters import Cookie
+from consona.rest.server.requests import Request
+from consona.rest.server.responses import Response, json_encode
+from consona.rest.server.routing import Routes
+
+if TYPE_CHECKING:
+    from consona.auth.authentication_system import AuthenticationSystem, Session
+
+__all__ = ["account_routes"]
+
+DEVICE: str = "consona-device"
+
+
+class NewAccount(msgspec.Struct, forbid_unknown_fields=True):
+    """What a registration may say. Roles are not among it."""
+
+    name: str
+    password: str
+    email: str = ""
+
+
+class Login(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    """The account's name or e-mail address."""
+    password: str
+    cookie: bool = False
+    """For browsers: keep the session in a cookie, and give no tokens."""
+
+
+class Refresh(msgspec.Struct, forbid_unknown_fields=True):
+    refresh_token: str
+
+
+class NewPassword(msgspec.Struct, forbid_unknown_fields=True):
+    old: str
+    new: str
+
+
+class AccountView(msgspec.Struct):
+    """What the owner of an account sees of it."""
+
+    id: str
+    name: str
+    email: str
+    email_verified: bool
+    roles: list[str]
+    second_factor: bool
+
+
+class SignedIn(msgspec.Struct, omit_defaults=True):
+    account: AccountView
+    session: str
+    access_token: str = ""
+    refresh_token: str = ""
+    token_type: str = ""
+    expires_in: float = 0.0
+
+
+def account_routes(accounts: AuthenticationSystem) -> Routes:
+    """The routes, for `api.include`."""
+    routes = Routes("/auth", tags=["accounts"])
+
+    if accounts.settings.registration:
+
+        @routes.post("/register", status=201, public=True, errors=[Conflict])
+        async def register(new: NewAccount) -> AccountView:
+            """Make an account."""
+            made = await accounts.register(new.name, new.email, new.password, roles=accounts.settings.new_roles)
+            return _view(made)
+
+    @routes.post("/login", public=True, errors=[LoginFailed, AccountLocked, AccountDisabled])
+    async def login(body: Login, request: Request, device: Annotated[str, Cookie(DEVICE)] = "") -> SignedIn:
+        """Sign in with name and password."""
+        if body.cookie and not same_site(request):
+            raise PermissionDenied("Signing in with a cookie is for pages of this site.")
+        session = await accounts.authenticate(
+            body.name,
+            body.password,
+            address=request.client_address,
+            agent=request.headers.get("user-agent", ""),
+            device=device,
+        )
+        response = _answer(session, tokens=not body.cookie)
+        if body.cookie:
+            accounts.browsers.give(response, session.id)
+        secure = accounts.settings.secure_cookies
+        response.set_cookie(DEVICE, session.device, max_age=400 * 86_400, path="/auth", secure=secure)
+        return response  # type: ignore[return-value]  # a Response instead of what it holds is always allowed
+
+    @routes.post("/refresh", public=True, errors=[RefreshRefused, AccountDisabled])
+    async def refresh(body: Refresh, request: Request) -> SignedIn:
+        """Exchange a refresh token for the next tokens."""
+        session = await accounts.refresh(body.refresh_token, address=request.client_address)
+        return _answer(session, tokens=True)  # type: ignore[return-value]  # see above
+
+    @routes.post("/logout")
+    async def logout(claims: CurrentUser[Claims]) -> None:
+        """End this session."""
+        await accounts.logout(_session_of(claims))
+        response = Response(b"", status=204)
+        accounts.browsers.take(response)
+        return response  # type: ignore[return-value]  # see above
+
+    @routes.post("/logout-everywhere")
+    async def logout_everywhere(claims: CurrentUser[Claims]) -> None:
+        """End all sessions of this account."""
+        _session_of(claims)
+        await accounts.logout_everywhere(claims.subject)
+
+    @routes.get("/me")
+    async def me(account: CurrentUser[Account]) -> AccountView:
+        """The account that asks."""
+        return _view(account)
+
+    @routes.get("/sessions")
+    async def sessions(claims: CurrentUser[Claims]) -> list[SessionInfo]:
+        """Where this account is signed in."""
+        _session_of(claims)
+        return await accounts.sessions(claims.subject)
+
+    @routes.delete("/sessions/{id}", errors=[NotFound])
+    async def end_session(id: str, claims: CurrentUser[Claims]) -> None:  # noqa: A002 the name in the path
+        """End one of this account's sessions."""
+        _session_of(claims)
+        if id not in {each.id for each in await accounts.sessions(claims.subject)}:
+            raise NotFound("There is no such session.")
+        await accounts.logout(id)
+
+    @routes.post("/password", errors=[LoginFailed, AccountLocked])
+    async def password(body: NewPassword, claims: CurrentUser[Claims], request: Request) -> None:
+        """Set another password. All other sessions end."""
+        await accounts.change_password(
+            claims.subject, body.old, body.new, address=request.client_address, session=_session_of(claims)
+        )
+
+    return routes
+
+
+def _session_of(claims: Claims) -> str:
+    """The session that the request belongs to: accounts are changed by their owners, not by keys that they gave out.
+
+    Raises:
+        PermissionDenied: The credentials are a key or a token without a session, or are limited to some scopes.
+    """
+    if not claims.session or claims.scopes:
+        raise PermissionDenied("This is for who has signed in.", hint="Sign in with a password.")
+    return claims.session
+
+
+def _view(account: Account) -> AccountView:
+    return AccountView(
+        account.id,
+        account.name,
+        account.email,
+        account.email_verified,
+        sorted(account.roles),
+        account.second_factor,
+    )
+
+
+def _answer(session: Session, *, tokens: bool) -> Response:
+    told = SignedIn(_view(session.account), session.id)
+    if tokens:
+        told.access_token, told.refresh_token = session.access_token, session.refresh_token
+        told.token_type, told.expires_in = "Bearer", session.expires_in
+    response = Response(json_encode(told), media_type="application/json")
+    response.headers["cache-control"] = "no-store"
+    return response
