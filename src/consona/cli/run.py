@@ -84,9 +84,8 @@ def run(
             code = serve(serving, listener=listener, on_started=lambda: terminal.say(ready))
         else:
             programs = [worker_program(serving, f"worker.{n}", listener) for n in range(1, workers + 1)]
-            code = asyncio.run(
-                _supervise(programs, terminal, ready, url_of(listener), folder if reload else None, notice + drain)
-            )
+            watched = folder if reload else None
+            code = asyncio.run(_supervise(programs, terminal, ready, listener, watched, notice + drain))
     finally:
         listener.close()
         if uds:
@@ -109,10 +108,20 @@ def _listen(terminal: Terminal, host: str, port: str) -> socket.socket:
 
 
 async def _supervise(
-    programs: Sequence[Program], terminal: Terminal, ready: str, url: str, watched: Path | None, drain: float
+    programs: Sequence[Program],
+    terminal: Terminal,
+    ready: str,
+    listener: socket.socket,
+    watched: Path | None,
+    drain: float,
 ) -> int:
+    url = url_of(listener)
     supervisor = Supervisor(
-        programs, say=terminal.line_of, hold=watched is not None, patience=Patience(drain=drain + GRACE_S)
+        programs,
+        say=terminal.line_of,
+        hold=watched is not None,
+        patience=Patience(drain=drain + GRACE_S),
+        on_stop=listener.close,
     )
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(_announce(terminal, ready, url), name="announce")]

@@ -65,6 +65,8 @@ class Supervisor:
         say: Called with a program's name and a line that it wrote (or that there is to say about it).
         patience: When to start again, when to give up, when to kill.
         hold: What dies stays down until `restart()`: for work on the code, where only a change helps.
+        on_stop: Called when everything is asked to end. Whoever holds a listening socket for its programs lets go of
+            it here, so that no connection waits for programs that do not come back.
         clock: Seconds; measures how long a process lived.
         sleep: Waits before a process is started again.
     """
@@ -76,6 +78,7 @@ class Supervisor:
         say: Callable[[str, str], None],
         patience: Patience | None = None,
         hold: bool = False,
+        on_stop: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
@@ -85,6 +88,7 @@ class Supervisor:
         self._say = say
         self._patience = patience or Patience()
         self._hold = hold
+        self._on_stop = on_stop
         self._clock = clock
         self._sleep = sleep
         self._lives: dict[str, _Life] = {}
@@ -113,6 +117,7 @@ class Supervisor:
         if self._stopping.is_set():
             self._killing.set()
         self._stopping.set()
+        self._on_stop()
 
     def restart(self, *, drain: float = 2.0) -> None:
         """End every process and start it again, without counting that as a death.

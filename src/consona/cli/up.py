@@ -131,7 +131,7 @@ class _System:
         self.programs.append(Program(name="visitors", command=command, folder=self.config.folder))
 
     async def run(self) -> int:
-        supervisor = Supervisor(self.programs, say=self.terminal.line_of)
+        supervisor = Supervisor(self.programs, say=self.terminal.line_of, on_stop=self._stack.close)
         async with asyncio.TaskGroup() as group:
             announcing = group.create_task(self._announce(supervisor), name="announce")
             with stopping_on_signals(supervisor.stop):

@@ -73,10 +73,14 @@ class ASGIApplication(Part):
             except Exception as error:  # noqa: BLE001 whatever it is, it is answered
                 response = await serving.recover(error, request)
             except asyncio.CancelledError as error:
-                if not (serving._timer.was_cut(task) if deadline is None else deadline.finish(error)):
+                if serving._timer.was_cut(task) if deadline is None else deadline.finish(error):
+                    late = serving._too_late(request)
+                else:
                     request._background = None  # the handler did not get to its end
-                    raise
-                response = await serving.recover(serving._too_late(request), request)
+                    if not serving.stopping.is_set() or task.uncancel():
+                        raise
+                    late = serving._stopped()
+                response = await serving.recover(late, request)
             finally:  # how long the answer takes to send is the client's matter
                 serving.open[task] = UNTIMED
                 if deadline is not None:

@@ -132,7 +132,7 @@ class Serving:
         if len(request.scope["headers"]) > settings.max_headers:
             raise HeadersTooLarge(f"There are more than {settings.max_headers} headers.")
         if self.closed:
-            raise ServiceUnavailable("The server is stopping.", retry_after=1, headers={"connection": "close"})
+            raise self._stopped()
         if len(self.open) > settings.max_open:
             raise ServiceUnavailable("Too many requests are open.", retry_after=1)
         if len(b"".join(request.fields.values())) > settings.max_header_bytes:
@@ -145,6 +145,9 @@ class Serving:
         if request.reading:
             return RequestTimeout("The request took too long to arrive.", headers={"connection": "close"})
         return ServiceUnavailable("The answer was not ready in time.", retry_after=1)
+
+    def _stopped(self) -> ConsonaError:
+        return ServiceUnavailable("The server is stopping.", retry_after=1, headers={"connection": "close"})
 
     def _parent(self, request: Request) -> trace.Span | None:
         baggage = request.fields.get(b"baggage")

@@ -12,9 +12,11 @@ How it ends, from the moment that it is asked to:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import uvicorn
@@ -109,14 +111,41 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.config.begin_drain()
         await self._wait(lambda: False, max(0.0, self.notice_s))
-        for server in self.servers:
-            server.close()
+        await self._stop_listening(sockets or [])
         for own in self._own():
             own.answer_once()
         await self._wait(lambda: not any(own.is_idle for own in self._own()), GRACE_S)
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+
+    async def _stop_listening(self, sockets: Sequence[socket.socket]) -> None:
+        """Close the sockets, and take on who waited there: their clients have sent something, or are about to."""
+        copies = [] if sys.platform == "win32" else [each.dup() for each in sockets]
+        for server in self.servers:
+            server.close()
+        waiting = []
+        for copy in copies:
+            copy.settimeout(0)
+            with contextlib.suppress(OSError):  # until there is nobody left
+                while True:
+                    waiting.append(copy.accept()[0])
+            copy.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes it."""
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
+        )
+        return protocol
 
     def _own(self) -> list[Any]:
         if _HTTPProtocol is None:  # pragma: no cover
