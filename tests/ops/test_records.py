@@ -82,3 +82,12 @@ def test_an_entry_and_a_span_are_masked_the_same_way():
     assert entry.attributes == record.attributes == '{"cookie":"***","status":200}'
     assert entry.trace_id == record.trace_id
     assert record.parent_id == ""
+
+
+def test_the_question_mark_of_a_statement_is_no_query_of_a_url():
+    plan = "SEARCH orders USING INDEX i (customer=? AND total>?)"
+    shown = json_of({"plan": plan, "list": "(a=?,b=?)", "url": "https://a.example/x?token=kohlrabi&page=2"})
+    assert plan in shown
+    assert "(a=?,b=?)" in shown
+    assert "kohlrabi" not in shown
+    assert "page=2" in shown

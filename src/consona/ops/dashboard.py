@@ -23,9 +23,10 @@ from consona.address import Address
 from consona.errors import ConfigurationError, ConsonaError, NotStarted
 from consona.ops import queries, words
 from consona.ops.guarded import HEADERS, LOOPBACK, refusal
-from consona.ops.pages import OUTCOMES, STATIC, Filter, Pages
+from consona.ops.pages import OUTCOMES, STATIC, Filter, Pages, PartPage
+from consona.ops.records import SLOW, STATEMENTS
 from consona.ops.store import OpsStore
-from consona.ops.views import Overview, PartView, minute_start, operations, overview, steps
+from consona.ops.views import Overview, minute_start, operations, overview, statements, steps
 from consona.part import Part
 
 __all__ = ["Dashboard", "create"]
@@ -191,7 +192,7 @@ class Dashboard(Part):
             case ["ops", "parts", service, name]:
                 found = await self._read_part(service, name, query.get("kind", ""))
                 if found is not None:
-                    return 200, self._pages.part(root, *found)
+                    return 200, self._pages.part(root, found)
                 text = f"No process of {service} has reported a part named {name} in the last hour."
                 return 404, self._pages.message(root, "No such part", text)
             case ["ops", "traces", trace_id]:
@@ -217,10 +218,10 @@ class Dashboard(Part):
 
         return await self._opened().read(read)
 
-    async def _read_part(self, service: str, name: str, kind: str) -> tuple[Overview, PartView, Any, Any, Any] | None:
+    async def _read_part(self, service: str, name: str, kind: str) -> PartPage | None:
         now = self._clock()
 
-        def read(connection: Any) -> tuple[Overview, PartView, Any, Any, Any] | None:
+        def read(connection: Any) -> PartPage | None:
             shown = _read_system(connection, now)
             part = shown.part(service, name, kind)
             if part is None:
@@ -228,12 +229,15 @@ class Dashboard(Part):
             mine = {p.record.id for s in shown.services if s.name == service for p in s.processes}
             points = queries.points(connection, since=shown.window.since(now), part=name, kind=part.kind)
             series = queries.series(connection, part=name, kind=part.kind)
-            return (
+            finer = queries.series(connection, part=name, kind=part.kind + STATEMENTS)
+            return PartPage(
                 shown,
                 part,
                 steps([p for p in points if p.process in mine], until=now, window=shown.window),
                 operations(series, mine),
                 queries.entries(connection, service=service, part=name, kind=part.kind),
+                statements(finer, mine),
+                queries.entries(connection, service=service, part=name, kind=part.kind + SLOW, limit=20),
             )
 
         return await self._opened().read(read)
@@ -280,7 +284,7 @@ class Dashboard(Part):
         try:
             if name:
                 found = await self._read_part(service, name, query.get("kind", ""))
-                return self._pages.part_regions(root, *found) if found is not None else {}
+                return self._pages.part_regions(root, found) if found is not None else {}
             wanted = _filter(query)
             return self._pages.overview_regions(root, *await self._read_overview(wanted), wanted)
         except ConsonaError as error:

@@ -19,13 +19,16 @@ from consona.ops.guards import guards
 from consona.ops.records import EntryRecord, SpanRecord
 from consona.ops.views import MINUTE_S, Overview, PartView, Step, Window
 
-__all__ = ["OUTCOMES", "STATIC", "Filter", "Pages", "Static"]
+__all__ = ["OUTCOMES", "STATIC", "Filter", "Pages", "PartPage", "Static"]
 
 HERE: Final = Path(__file__).parent
 OUTCOMES: Final = ("ok", "failed", "cancelled")
 
 OVERVIEW_REGIONS: Final = ("health", "traffic", "services", "entries")
 PART_REGIONS: Final = ("part_figures", "traffic", "operations", "guards", "entries")
+DATABASE: Final = "sql"
+"""The kind of parts whose page has these too:"""
+DATABASE_REGIONS: Final = ("statements", "slow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,21 @@ class Filter:
         return urlencode({name: value for name, value in (("part", self.part), ("outcome", self.outcome)) if value})
 
 
+@dataclass(frozen=True, slots=True)
+class PartPage:
+    """What the page of one part shows."""
+
+    shown: Overview
+    part: PartView
+    steps: Sequence[Step]
+    operations: Sequence[tuple[str, Figures]]
+    entries: Sequence[EntryRecord]
+    statements: Sequence[tuple[str, Figures]] = ()
+    """Of a database: each statement with its figures, those first that took most time."""
+    slow: Sequence[EntryRecord] = ()
+    """Of a database: the last slow calls, with their plans."""
+
+
 class Pages:
     """Draws pages. `root` is always the path under which the dashboard is mounted, without a slash at its end."""
 
@@ -82,6 +100,7 @@ class Pages:
             "ago": words.ago,
             "plural": words.plural,
             "attributes": attributes,
+            "plan": plan,
             "flat": flat,
             "guards": guards,
             "part_key": part_key,
@@ -100,27 +119,12 @@ class Pages:
     ) -> dict[str, str]:
         return self._regions(OVERVIEW_REGIONS, self._overview(root, shown, steps, entries, wanted))
 
-    def part(
-        self,
-        root: str,
-        shown: Overview,
-        part: PartView,
-        steps: Sequence[Step],
-        operations: Sequence[tuple[str, Figures]],
-        entries: Sequence[EntryRecord],
-    ) -> str:
-        return self._page("part.html", **self._part(root, shown, part, steps, operations, entries))
+    def part(self, root: str, page: PartPage) -> str:
+        return self._page("part.html", **self._part(root, page))
 
-    def part_regions(
-        self,
-        root: str,
-        shown: Overview,
-        part: PartView,
-        steps: Sequence[Step],
-        operations: Sequence[tuple[str, Figures]],
-        entries: Sequence[EntryRecord],
-    ) -> dict[str, str]:
-        return self._regions(PART_REGIONS, self._part(root, shown, part, steps, operations, entries))
+    def part_regions(self, root: str, page: PartPage) -> dict[str, str]:
+        regions = PART_REGIONS + (DATABASE_REGIONS if page.part.kind == DATABASE else ())
+        return self._regions(regions, self._part(root, page))
 
     def trace(self, root: str, trace_id: str, spans: Sequence[SpanRecord], now: float) -> str:
         rows = bars(spans)
@@ -160,28 +164,25 @@ class Pages:
             **_traffic(steps, shown.window, "Requests" if servers else "Operations"),
         }
 
-    def _part(
-        self,
-        root: str,
-        shown: Overview,
-        part: PartView,
-        steps: Sequence[Step],
-        operations: Sequence[tuple[str, Figures]],
-        entries: Sequence[EntryRecord],
-    ) -> dict[str, Any]:
+    def _part(self, root: str, page: PartPage) -> dict[str, Any]:
+        part = page.part
         noun = "Requests" if part.kind.startswith("rest.") else "Operations"
         return {
             "root": root,
-            "at": shown.at,
-            "view": shown,
+            "at": page.shown.at,
+            "view": page.shown,
             "part": part,
             "noun": noun,
             "of": part.name,
-            "operations": operations,
-            "entries": entries,
+            "operations": page.operations,
+            "entries": page.entries,
+            "is_database": part.kind == DATABASE,
+            "statements": page.statements,
+            "statements_s": sum(figures.sum_ns for _, figures in page.statements) / 1e9,
+            "slow": page.slow,
             "wanted": None,
             "stream": f"{root}/ops/stream?" + urlencode({"page": part_path(part), "kind": part.kind}),
-            **_traffic(steps, shown.window, noun),
+            **_traffic(page.steps, page.shown.window, noun),
         }
 
     def _page(self, template: str, **values: Any) -> str:
@@ -206,6 +207,12 @@ def _traffic(steps: Sequence[Step], window: Window, noun: str) -> dict[str, Any]
 def attributes(text: str) -> list[tuple[str, str]]:
     """The attributes of an operation as names and values."""
     return flat(msgspec.json.decode(text))
+
+
+def plan(text: str) -> str:
+    """The plan among the attributes of a slow query; nothing where there is none."""
+    lines = msgspec.json.decode(text).get("plan", [])
+    return "\n".join(lines) if isinstance(lines, list) else ""
 
 
 def flat(data: Any, *, above: str = "") -> list[tuple[str, str]]:

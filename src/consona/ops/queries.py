@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from consona.ops.figures import Figures
-from consona.ops.records import EntryRecord, PartRecord, Point, ProcessRecord, SeriesRecord, SpanRecord
+from consona.ops.records import SLOW, EntryRecord, PartRecord, Point, ProcessRecord, SeriesRecord, SpanRecord
 
 __all__ = ["entries", "parts", "points", "processes", "series", "trace"]
 
@@ -61,10 +61,12 @@ def entries(
     outcome: str = "",
     limit: int = 50,
 ) -> list[EntryRecord]:
-    """The last operations, newest first; each argument that is given narrows them."""
+    """The last operations, newest first; each argument that is given narrows them. Slow ones only by their kind."""
     wanted = {"service": service, "part": part, "kind": kind, "outcome": outcome}
     given = {name: value for name, value in wanted.items() if value}
     where = " AND ".join(f"{name} = :{name}" for name in given) or "1"
+    if not kind:
+        where += f" AND kind NOT LIKE '%{SLOW}'"
     rows = connection.execute(
         f"SELECT * FROM ops_entries WHERE {where} ORDER BY id DESC LIMIT :limit",  # noqa: S608 - names of ours
         {**given, "limit": limit},

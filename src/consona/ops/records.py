@@ -6,6 +6,7 @@ ways into it for what parts noted about single operations, and they mask and sho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +19,8 @@ from consona.telemetry.redaction import DEFAULT
 from consona.telemetry.trace import Span
 
 __all__ = [
+    "SLOW",
+    "STATEMENTS",
     "Batch",
     "EntryRecord",
     "PartRecord",
@@ -30,6 +33,10 @@ __all__ = [
     "span_record",
 ]
 
+STATEMENTS: Final = ".statements"
+"""Added to a part's kind where its figures are those of single statements."""
+SLOW: Final = ".slow"
+"""Added to a part's kind where an entry is a slow operation, with its reason."""
 MAX_TEXT: Final = 300
 """Characters of one text (a name, a target, a value among the attributes) that are kept."""
 MAX_JSON: Final = 4000
@@ -201,8 +208,12 @@ def _masked(value: Any) -> Any:
     return f"({type(value).__name__})"  # what it holds is not ours to show
 
 
+_QUERY: Final = re.compile(r"(?:^|[^=<>(,])\?[^?]*=")
+"""A `?` with a `=` after it; that of a statement, `(id=?)`, has none, or comes after another sign."""
+
+
 def _text(text: str) -> str:
     if "?" in text and "=" in text:  # may be a URL with a query, whose names say what is secret
-        text = " ".join(DEFAULT.url(word) if "?" in word and "=" in word else word for word in text.split(" "))
+        text = " ".join(DEFAULT.url(word) if _QUERY.search(word) else word for word in text.split(" "))
     text = DEFAULT.text(text)
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ... ({len(text)} characters)"

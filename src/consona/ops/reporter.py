@@ -24,7 +24,17 @@ from typing import Final
 
 from consona.address import Address
 from consona.errors import ConfigurationError
-from consona.ops.records import Batch, PartRecord, Point, ProcessRecord, SeriesRecord, entry_record, span_record
+from consona.ops.records import (
+    SLOW,
+    STATEMENTS,
+    Batch,
+    PartRecord,
+    Point,
+    ProcessRecord,
+    SeriesRecord,
+    entry_record,
+    span_record,
+)
 from consona.ops.store import SLOT_S, Limits, OpsStore
 from consona.ops.watch import PartWatch
 from consona.part import Health, Status
@@ -183,6 +193,12 @@ class Reporter:
             batch.series += [
                 SeriesRecord(process.id, *name, *key, part.series[key])
                 for key in (part.series if everything else moved)
+            ]
+            closer, remarks = part.look_closer()
+            entries += [((name[0], f"{name[1]}{SLOW}"), remark) for remark in remarks]
+            batch.series += [
+                SeriesRecord(process.id, name[0], f"{name[1]}{STATEMENTS}", *key, part.finer[key])
+                for key in (part.finer if everything else closer)
             ]
         entries.sort(key=lambda pair: pair[1].at)
         return batch, entries[-MAX_ENTRIES:]

@@ -14,7 +14,7 @@ from consona.ops.records import PartRecord, Point, ProcessRecord, SeriesRecord
 from consona.ops.store import SLOT_S
 from consona.ops.words import ago, duration, plural, share
 
-__all__ = ["Overview", "PartView", "ProcessView", "ServiceView", "Step", "Window", "overview", "steps"]
+__all__ = ["Overview", "PartView", "ProcessView", "ServiceView", "Step", "Window", "overview", "statements", "steps"]
 
 MINUTE_S: Final = 60
 SILENT_S: Final = 10.0
@@ -205,6 +205,16 @@ def operations(series: Iterable[SeriesRecord], service_processes: set[str]) -> l
             found.setdefault(label, []).append(record.figures)
     merged = [(label, Figures.merged(figures)) for label, figures in found.items()]
     return sorted(merged, key=lambda pair: (-pair[1].total, pair[0]))
+
+
+def statements(series: Iterable[SeriesRecord], service_processes: set[str]) -> list[tuple[str, Figures]]:
+    """The figures of each statement of a database over the given processes; those first that took most time."""
+    found: dict[str, list[Figures]] = {}
+    for record in series:
+        if record.process in service_processes:
+            found.setdefault(record.target, []).append(record.figures)
+    merged = [(text, Figures.merged(figures)) for text, figures in found.items()]
+    return sorted((pair for pair in merged if pair[1].total), key=lambda pair: (-pair[1].sum_ns, pair[0]))
 
 
 def _process(record: ProcessRecord, now: float) -> ProcessView:

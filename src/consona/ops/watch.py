@@ -31,6 +31,8 @@ class PartWatch:
         self.kind = kind
         self.total = Figures()
         self.series: dict[tuple[str, str], Figures] = {}
+        self.finer: dict[tuple[str, str], Figures] = {}
+        """The same, told apart by statement, where the part does so."""
         self.slot = 0
         self.in_slot = Figures()
         """What was done since `slot` began."""
@@ -66,6 +68,17 @@ class PartWatch:
             self.total = self.total + since_last
         return set(moved), entries
 
+    def look_closer(self) -> tuple[set[tuple[str, str]], list[Entry]]:
+        """Which of its finer figures moved since the last look, and its newest remarks."""
+        moved: set[tuple[str, str]] = set()
+        remarks: list[Entry] = []
+        for seen in self._observers.values():
+            for name, since in seen.look_closer():
+                self.finer[name] = self.finer[name] + since if name in self.finer else since
+                moved.add(name)
+            remarks += seen.remarks()
+        return moved, remarks
+
     def detail(self) -> str:
         """What the part says of itself, as JSON. A part that fails to say it harms nobody."""
         found: dict[str, Any] = {}
@@ -84,15 +97,26 @@ class _Seen:
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
         self._series: dict[tuple[str, str], Figures] = {}
+        self._finer: dict[tuple[str, str], Figures] = {}
         self._last: Any = None
+        self._last_remark: Any = None
 
     def look(self) -> Iterable[tuple[tuple[str, str], Figures]]:
-        for series in self.observer.each():
-            name = (series.name, series.target)
-            before = self._series.get(name)
-            if before is None or _moved(series, before):
-                self._series[name] = now = Figures.of(series)
-                yield name, now if before is None else now - before
+        return _since_last(self.observer.each(), self._series)
+
+    def look_closer(self) -> Iterable[tuple[tuple[str, str], Figures]]:
+        return _since_last(self.observer.finer(), self._finer)
+
+    def remarks(self) -> list[Entry]:
+        """The new ones, oldest first."""
+        new: list[Entry] = []
+        for remark in reversed(list(self.observer.remarks)):
+            if remark is self._last_remark:
+                break
+            new.append(remark)
+        if new:
+            self._last_remark = new[0]
+        return new[::-1]
 
     def under_way(self) -> Iterable[tuple[tuple[str, str], int]]:
         return [(name, figures.in_flight) for name, figures in self._series.items() if figures.in_flight]
@@ -109,6 +133,17 @@ class _Seen:
             self._last = finished[-1]
         failed = [item for item in new[MAX_ENTRIES:] if item[1].outcome == "failed"][:MAX_ENTRIES]
         return [_entry(*item) for item in reversed(new[:MAX_ENTRIES] + failed)]
+
+
+def _since_last(
+    all_series: Iterable[Series], known: dict[tuple[str, str], Figures]
+) -> Iterable[tuple[tuple[str, str], Figures]]:
+    for series in all_series:
+        name = (series.name, series.target)
+        before = known.get(name)
+        if before is None or _moved(series, before):
+            known[name] = now = Figures.of(series)
+            yield name, now if before is None else now - before
 
 
 def _moved(series: Series, before: Figures) -> bool:

@@ -32,6 +32,7 @@ from consona.sql.engine import (
     Rows,
     Session,
     SQLEngine,
+    SupportsExplain,
     SupportsHealth,
     SupportsReading,
     SupportsScripts,
@@ -40,6 +41,8 @@ from consona.sql.engine import (
 from consona.sql.migrations.runner import MigrationRun, Migrations
 from consona.sql.placeholders import Statement
 from consona.sql.queries import Queries, Statements
+from consona.sql.slow_queries import SlowQueries, SlowQuery
+from consona.sql.statement_figures import StatementStats
 from consona.sql.transaction import Transaction
 from consona.sql.values import checked
 from consona.storage.transaction import caller
@@ -62,6 +65,7 @@ class SQLDatabase(Part, Queries):
             `postgresql://…`, `mysql://…`), or an engine.
         name: What the dashboard, the logs and the errors call it; by default the database's name.
         cache_bytes: How much memory the answers that are kept for `cache=` may take together.
+        slow: Seconds beyond which a statement is logged with its plan.
 
     Raises:
         AddressError: No engine has the address' scheme.
@@ -85,6 +89,7 @@ class SQLDatabase(Part, Queries):
         *,
         name: str = "",
         cache_bytes: int = CACHE_BYTES,
+        slow: float = 1.0,
         observer: Observer | None = None,
     ) -> None:
         self.address: Address | None = None
@@ -94,11 +99,14 @@ class SQLDatabase(Part, Queries):
             target = adapter_for("sql", address)(address)
             name = name or _name_of(address)
         assert not isinstance(target, str | Address)
-        super().__init__(name or "sql", observer=observer)
+        name = name or "sql"
+        super().__init__(name, observer=observer or Observer(name, self.kind, slow=slow))
         self.engine: SQLEngine = target
         self.dialect: Dialect = target.dialect
         self._reads_in_thread = isinstance(target, SupportsReading)
         self._statements = Statements(self.dialect, self.observer)
+        self._slow = SlowQueries(self.observer, target)
+        self.observer.finer = self._statements.figures.each
         self._open_in: dict[asyncio.Task[Any] | None, Transaction] = {}
         self._cache_bytes = cache_bytes
         self._cache: QueryCache | None = None
@@ -110,6 +118,7 @@ class SQLDatabase(Part, Queries):
         cache, self._cache = self._cache, None
         if cache is not None:
             await cache.close()
+        await self._slow.close()
         await self.engine.close()
 
     async def check(self) -> Health:
@@ -241,6 +250,36 @@ class SQLDatabase(Part, Queries):
             MigrationLocked: Somebody else was at it for too long.
         """
         return await Migrations(self, folder, wait=wait).up()
+
+    async def explain(self, sql: str, *values: Any, analyze: bool = False) -> str:
+        """How the database goes about a statement: its plan, as text for people.
+
+        Args:
+            sql: One statement.
+            values: Its values, as in `fetch_all`.
+            analyze: Run it, to show what it really took; what it changed is undone.
+
+        Raises:
+            ConfigurationError: The engine shows no plans, or (SQLite) does not measure a run.
+        """
+        statement, *_ = self._statements(sql)
+        engine = self._engine()
+        if not isinstance(engine, SupportsExplain):
+            raise ConfigurationError(f"{self.name} shows no plans.")
+        with self.observer.operation("EXPLAIN", statement.target):
+            return await engine.explain(statement, checked(statement.values(values)), analyze=analyze)
+
+    def statements(self, limit: int = 20) -> list[StatementStats]:
+        """What each statement took since this database was made: those first that took most time altogether.
+
+        Statements that differ in their values only are one. 500 are told apart; further ones are counted together.
+        """
+        return self._statements.figures.top(limit)
+
+    @property
+    def slow_queries(self) -> list[SlowQuery]:
+        """The last calls that took longer than `slow`, with their plans, oldest first. They are logged too."""
+        return self._slow.last()
 
     def clear_cache(self) -> None:
         """Forget all answers that are kept for `cache=`, in this process."""

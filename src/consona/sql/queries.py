@@ -14,6 +14,8 @@ from consona.sql.dialect import Dialect
 from consona.sql.engine import Done, ReadRows, Rows, Session, SupportsReading
 from consona.sql.placeholders import Statement, compile_statement
 from consona.sql.rows import column_reader, in_pieces, row_reader
+from consona.sql.slow_queries import Call
+from consona.sql.statement_figures import StatementFigures
 from consona.sql.values import checked
 from consona.telemetry.observer import Observer, Operation, Series
 
@@ -28,10 +30,11 @@ MAX_KEPT_CHARS: Final = 20_000
 
 
 class Known(NamedTuple):
-    """A statement that was used, and the figures of its kind."""
+    """A statement that was used, the figures of its kind, and its own."""
 
     statement: Statement
     series: Series
+    finer: Series
 
 
 class Statements:
@@ -45,6 +48,7 @@ class Statements:
     def __init__(self, dialect: Dialect, observer: Observer) -> None:
         self.dialect = dialect
         self.observer = observer
+        self.figures = StatementFigures(dialect)
         self._known: dict[str, Known] = {}
 
     def __call__(self, sql: str) -> Known:
@@ -65,7 +69,8 @@ class Statements:
         except ValidationError:
             with self.observer.operation("REFUSED"):
                 raise
-        known = Known(statement, self.observer.series(statement.verb, statement.target))
+        series = self.observer.series(statement.verb, statement.target)
+        known = Known(statement, series, self.figures.of(statement))
         if len(sql) <= MAX_KEPT_CHARS:
             if len(self._known) >= MAX_KEPT:
                 self._known.clear()
@@ -113,8 +118,8 @@ class Queries(ABC):
             CommitUnknown: The connection or the disk failed during the commit.
             TransactionOpen: This task has a transaction open, and did not ask that.
         """
-        statement, series = self._statements(sql)
-        with Operation(self.observer, series) as op:
+        statement, series, finer = self._statements(sql)
+        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             done = await self._session(writes=True).execute(statement, checked(statement.values(values)))
             op.set(rows=done.rows)
         return done
@@ -129,8 +134,8 @@ class Queries(ABC):
         Returns:
             How many rows were changed altogether, and the key of the last one where the engine tells it.
         """
-        statement, series = self._statements(sql)
-        with Operation(self.observer, series) as op:
+        statement, series, finer = self._statements(sql)
+        with Operation(self.observer, series, finer=finer, subject=Call(statement, None)) as op:
             plain = [_row_values(statement, row, number) for number, row in enumerate(rows, 1)]
             done = await self._session(writes=True).execute_many(statement, plain) if plain else Done(0)
             op.set(rows=done.rows, times=len(plain))
@@ -158,8 +163,8 @@ class Queries(ABC):
             ConfigurationError: `cache` is no time, or the engine can keep answers with `Strict` only.
             QueryError: The database refused it.
         """
-        statement, series = self._statements(sql)
-        with Operation(self.observer, series) as op:
+        statement, series, finer = self._statements(sql)
+        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
                 rows = await self._read(statement, values, partial(row_reader, into, dialect=self.dialect))
             else:
@@ -176,8 +181,8 @@ class Queries(ABC):
     async def fetch_one(self, sql: str, *values: Any, into: Any, cache: Cache = None) -> Any: ...
     async def fetch_one(self, sql: str, *values: Any, into: Any = None, cache: Cache = None) -> Any:
         """The first row, or None where there is none. See `fetch_all`."""
-        statement, series = self._statements(sql)
-        with Operation(self.observer, series) as op:
+        statement, series, finer = self._statements(sql)
+        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
                 found = await self._fetch(statement, values, limit=1)
             else:
@@ -194,8 +199,8 @@ class Queries(ABC):
     async def fetch_value(self, sql: str, *values: Any, into: Any, cache: Cache = None) -> Any: ...
     async def fetch_value(self, sql: str, *values: Any, into: Any = Any, cache: Cache = None) -> Any:
         """The first column of the first row, or None where there is no row. See `fetch_all`."""
-        statement, series = self._statements(sql)
-        with Operation(self.observer, series) as op:
+        statement, series, finer = self._statements(sql)
+        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
                 found = await self._fetch(statement, values, limit=1)
             else:
@@ -212,8 +217,8 @@ class Queries(ABC):
     async def fetch_column(self, sql: str, *values: Any, into: Any, cache: Cache = None) -> list[Any]: ...
     async def fetch_column(self, sql: str, *values: Any, into: Any = Any, cache: Cache = None) -> list[Any]:
         """The first column of all rows. See `fetch_all`."""
-        statement, series = self._statements(sql)
-        with Operation(self.observer, series) as op:
+        statement, series, finer = self._statements(sql)
+        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
                 column = await self._read(statement, values, partial(column_reader, into, dialect=self.dialect))
             else:
@@ -236,7 +241,7 @@ class Queries(ABC):
         """
         if batch < 1:
             raise ConfigurationError(f"stream(batch={batch}): at least 1 row.")
-        statement, _ = self._statements(sql)
+        statement, *_ = self._statements(sql)
         with self.observer.operation("STREAM", statement.target) as op:
             session = self._session(writes=not statement.reads)
             count = 0

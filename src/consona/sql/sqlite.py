@@ -16,13 +16,13 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from consona.address import Address
-from consona.errors import DatabaseReadOnly
+from consona.errors import ConfigurationError, DatabaseReadOnly
 from consona.sql.cache.sqlite import SQLiteFreshness
 from consona.sql.dialect import SQLITE
 from consona.sql.engine import Begin, Done, ReadRows, Rows
 from consona.sql.placeholders import Statement
 from consona.sql.sqlite_pinned import MemorySession, PinnedSQLite
-from consona.sql.sqlite_statements import encoded, executing, executing_many, fetching, opening, reading
+from consona.sql.sqlite_statements import encoded, executing, executing_many, explaining, fetching, opening, reading
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
 from consona.storage.transaction import Transaction
 
@@ -117,6 +117,14 @@ class SQLite:
 
     def freshness(self) -> SQLiteFreshness:
         return SQLiteFreshness(self.native)
+
+    async def explain(self, statement: Statement, values: Sequence[Any], *, analyze: bool) -> str:
+        if analyze:
+            raise ConfigurationError(
+                "SQLite does not measure the steps of a run.", hint="Leave out analyze=; the plan is what it will do."
+            )
+        rows = await self.native.read(explaining(statement, encoded(values)))
+        return "\n".join(rows)
 
     async def ping(self) -> None:
         await self.native.read(lambda db: db.execute("SELECT 1"))

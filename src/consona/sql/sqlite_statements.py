@@ -17,7 +17,7 @@ from consona.sql.engine import Done, ReadRows, Rows
 from consona.sql.placeholders import WRITING, Statement
 from consona.sql.values import Array, JsonText
 
-__all__ = ["encoded", "executing", "executing_many", "fetching", "opening", "reading"]
+__all__ = ["encoded", "executing", "executing_many", "explaining", "fetching", "opening", "reading"]
 
 _AS_IT_IS: Final = frozenset({int, str, float, bytes, bool, type(None)})
 PIECE_ROWS: Final = 200
@@ -104,6 +104,21 @@ def reading(
         return found
 
     return read
+
+
+def explaining(statement: Statement, values: Sequence[Any]) -> Callable[[apsw.Connection], list[str]]:
+    """The steps of a plan, each below the one that it is a part of."""
+
+    def explain(db: apsw.Connection) -> list[str]:
+        db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # or the plan would be for the schema as it was
+        depth = {0: -1}
+        lines: list[str] = []
+        for number, parent, _, text in db.execute(f"EXPLAIN QUERY PLAN {statement.text}", values):
+            depth[number] = depth.get(parent, -1) + 1
+            lines.append("  " * depth[number] + text)
+        return lines
+
+    return explain
 
 
 def opening(

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import Token
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -107,6 +107,18 @@ class Series:
     def label(self) -> str:
         return f"{self.name} {self.target}" if self.target else self.name
 
+    def count(self, op: Operation, duration: int) -> None:
+        """Count an operation that ended after `duration` nanoseconds."""
+        if op.outcome is OK:
+            self.succeeded += 1
+        elif op.outcome is CANCELLED:
+            self.cancelled += 1
+        else:
+            self.failed += 1
+            if op.error in self.errors or len(self.errors) < MAX_ERROR_CODES:
+                self.errors[op.error] = self.errors.get(op.error, 0) + 1
+        self.histogram.record(duration)
+
     def stats(self) -> Stats:
         return _stats([self])
 
@@ -153,6 +165,10 @@ class Operation(msgspec.Struct, eq=False):
     level: int = logging.WARNING
     """What it is worth in the log if it failed."""
     span: Span = UNSAMPLED
+    finer: Series | None = None
+    """Where it is counted too: the figures of one statement, where those of the operation are of a table."""
+    subject: Any = None
+    """What it is about, for `Observer.on_slow`; forgotten when it ends, since it may hold values."""
     _start: int = 0
     _token: Token[Span | None] | None = None
 
@@ -176,6 +192,8 @@ class Operation(msgspec.Struct, eq=False):
             self.span = observer.tracer.begin(parent)
         self._token = _current.set(self.span)
         self.series.started += 1
+        if self.finer is not None:
+            self.finer.started += 1
         self._start = observer.clock()
         return self
 
@@ -209,8 +227,11 @@ class Operation(msgspec.Struct, eq=False):
         histogram.total += 1
         histogram.sum_ns += duration
         observer._finished.append((observer.wall(), self, duration))
+        if self.finer is not None:
+            self.finer.count(self, duration)
         if self.span.sampled or self.outcome is FAILED or duration > observer.slow_ns:
             observer._notable(self, duration, error)
+        self.subject = None
 
     def _note(self, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -257,6 +278,12 @@ class Observer:
         self.detail: Callable[[], dict[str, Any]] = dict
         """What only the part knows (`Part.detail`), and `check` how it does (`Part.check`); set when it starts."""
         self.check: Callable[[], Awaitable[Any]] | None = None
+        self.finer: Callable[[], Iterable[Series]] = tuple
+        """The same operations, told apart more finely than is good for an exporter: shown on the part's own page."""
+        self.remarks: deque[Entry] = deque(maxlen=50)
+        """Operations of which there is more to say than a line of the history: slow ones, with their reason."""
+        self.on_slow: Callable[[Operation, int], None] | None = None
+        """Called with an operation and its nanoseconds where it took longer than `slow`."""
         self._series: dict[tuple[str, str], Series] = {}
         self._max_series = max_series
         self._finished: deque[tuple[float, Operation, int]] = deque(maxlen=history)
@@ -301,6 +328,8 @@ class Observer:
     def _notable(self, op: Operation, duration: int, error: BaseException | None) -> None:
         span = op.span
         series = op.series
+        if self.on_slow is not None and duration > self.slow_ns:
+            self.on_slow(op, duration)
         if span.sampled:
             span.name = series.label
             span.part = self.name
