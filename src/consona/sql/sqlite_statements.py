@@ -110,10 +110,11 @@ def explaining(statement: Statement, values: Sequence[Any]) -> Callable[[apsw.Co
     """The steps of a plan, each below the one that it is a part of."""
 
     def explain(db: apsw.Connection) -> list[str]:
-        db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # or the plan would be for the schema as it was
+        db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()  # or it plans for the schema as it was
+        sql = f"EXPLAIN QUERY PLAN {statement.text}"
         depth = {0: -1}
         lines: list[str] = []
-        for number, parent, _, text in db.execute(f"EXPLAIN QUERY PLAN {statement.text}", values):
+        for number, parent, _, text in db.execute(sql, values, can_cache=False):
             depth[number] = depth.get(parent, -1) + 1
             lines.append("  " * depth[number] + text)
         return lines
