@@ -57,7 +57,17 @@ def database_servers() -> ModuleType:
     return importlib.import_module("database_servers")
 
 
+def _oidc_provider() -> str | None:
+    there = (ROOT / "node_modules" / "oidc-provider" / "package.json").exists()
+    return shutil.which("node") if there else None
+
+
 SERVERS: dict[str, Server] = {
+    "oidc-provider": Server(
+        find=_oidc_provider,
+        tests="signing in with a foreign OpenID Connect provider",
+        how="npm install --no-save --no-package-lock oidc-provider@9.13.3, and node.",
+    ),
     "Chromium": Server(
         find=_chromium,
         tests="the pages in a real browser",

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from consona.auth.authentication_system import AccountSettings, AuthenticationSystem
     from consona.auth.jwt_manager import JWTManager, TokenSettings
     from consona.auth.keys import SigningKey
+    from consona.auth.oauth.facebook import Facebook
+    from consona.auth.oauth.github import GitHub
+    from consona.auth.oauth.google import Google
+    from consona.auth.oauth.oauth2 import OAuth2
+    from consona.auth.oauth.oidc import OIDC
+    from consona.auth.social import SocialAuthManager
     from consona.documents import DocumentDatabase
     from consona.errors import (
         AddressError,
@@ -70,6 +76,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "OIDC",
     "APIClient",
     "APIError",
     "APIKey",
@@ -106,8 +113,11 @@ __all__ = [
     "DiskFull",
     "DocumentDatabase",
     "Done",
+    "Facebook",
     "FieldProblem",
     "GapError",
+    "GitHub",
+    "Google",
     "HTTPError",
     "Health",
     "Item",
@@ -119,6 +129,7 @@ __all__ = [
     "MissingExtra",
     "NotFound",
     "NotStarted",
+    "OAuth2",
     "Part",
     "PermissionDenied",
     "PipelineError",
@@ -132,6 +143,7 @@ __all__ = [
     "SQLDatabase",
     "ServerSettings",
     "SigningKey",
+    "SocialAuthManager",
     "Status",
     "Store",
     "Strict",
@@ -152,6 +164,12 @@ _NAMES: Final[dict[str, str]] = {
     "consona.auth.authentication_system": "AccountSettings AuthenticationSystem",
     "consona.auth.jwt_manager": "JWTManager TokenSettings",
     "consona.auth.keys": "SigningKey",
+    "consona.auth.oauth.facebook": "Facebook",
+    "consona.auth.oauth.github": "GitHub",
+    "consona.auth.oauth.google": "Google",
+    "consona.auth.oauth.oauth2": "OAuth2",
+    "consona.auth.oauth.oidc": "OIDC",
+    "consona.auth.social": "SocialAuthManager",
     "consona.errors": (
         "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown"
         " ConfigurationError Conflict ConnectError ConnectionLost ConsonaError ConstraintFailed"

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -266,31 +266,46 @@ class AuthenticationSystem(Part):
         with asked_by_strangers(self.observer, "register"):
             key, address = name_key(name), email_key(email) if email else None
             plain = self.rules.check(password, names=self._names(name, email))
-            row = Row(
-                id=secrets.token_urlsafe(12).replace("_", "-"),
-                name=name,
-                email=email,
-                email_verified=None,
-                password=await self.hashes.make(plain),
-                roles=" ".join(self._known_roles(roles)),
-                version=0,
-                active=1,
-                second_factor=None,
-                second_factor_step=0,
-                recovery_codes="",
-                created_at=self._clock(),
-                last_login=None,
-            )
+            row = self._new_row(name, email, roles, password=await self.hashes.make(plain))
             await self._insert(row, key, address)
             return row.account
 
-    async def _insert(self, row: Row, key: str, address: str | None) -> None:
+    def _new_row(
+        self,
+        name: str,
+        email: str,
+        roles: Iterable[str],
+        *,
+        password: str | None = None,
+        email_verified: float | None = None,
+    ) -> Row:
+        return Row(
+            id=secrets.token_urlsafe(12).replace("_", "-"),
+            name=name,
+            email=email,
+            email_verified=email_verified,
+            password=password,
+            roles=" ".join(self._known_roles(roles)),
+            version=0,
+            active=1,
+            second_factor=None,
+            second_factor_step=0,
+            recovery_codes="",
+            created_at=self._clock(),
+            last_login=None,
+        )
+
+    async def _insert(
+        self, row: Row, key: str, address: str | None, *, also: Callable[[Transaction], Awaitable[None]] | None = None
+    ) -> None:
         values = {"name_key": key, "email_key": address, **msgspec.structs.asdict(row)}
         columns, marks = ", ".join(values), ", ".join(f":{column}" for column in values)
 
         async def insert(tx: Transaction) -> None:
             await tx.execute(f"INSERT INTO consona_accounts ({columns}) VALUES ({marks})", values)  # noqa: S608
             await self.audit.append(tx, "registered", account=row.id, roles=row.roles)
+            if also is not None:
+                await also(tx)
 
         try:
             await self.db.run_in_transaction(insert, name="register")
@@ -409,6 +424,26 @@ class AuthenticationSystem(Part):
             row.id, roles=row.role_names, session=session, version=row.version, claims={"name": row.name}
         )
         return Session(row.account, session, token.text, refresh, self.tokens.ttl, device)
+
+    async def sign_in(self, account: str, *, how: str, address: str = "", agent: str = "") -> Session:
+        """Sign in somebody whose identity was proven in another way than by a password.
+
+        Args:
+            account: The account's id.
+            how: The way, for the audit log: a provider's name.
+            address: The network address of who asks.
+            agent: What device it is.
+
+        Raises:
+            AccountDisabled: The account may not be used.
+            NotFound: There is no such account.
+        """
+        self._require_started()
+        with asked_by_strangers(self.observer, "sign_in"):
+            row = await self._row(account)
+            if not row.active:
+                raise AccountDisabled("Account is disabled.")
+            return await self._signed_in(row, address=address, agent=agent, how=how)
 
     async def refresh(self, refresh_token: str, *, address: str = "") -> Session:
         """Exchange a refresh token for the next one, and a new access token. Account and roles are read anew.
@@ -566,6 +601,7 @@ class AuthenticationSystem(Part):
         with self.observer.operation("delete"):
             await self._change(account, "deleted", {"active": 0}, actor=actor, end_sessions=True)
             await self.db.execute("DELETE FROM consona_sessions WHERE account = ?", account)
+            await self.db.execute("DELETE FROM consona_identities WHERE account = ?", account)
             await self.db.execute("DELETE FROM consona_accounts WHERE id = ?", account)
 
     async def _change(

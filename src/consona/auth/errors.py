@@ -6,10 +6,12 @@ AuthenticationError
 │   ├── TokenRevoked      it was taken back before its time was over
 │   └── RefreshRefused    a refresh token that does not count (any more)
 ├── LoginFailed           no such account, or another password
+├── SignInRefused         another service refused, or its answer does not belong to our question
 └── AccountDisabled       the password is right, and the account may not be used
 RateLimited
 └── AccountLocked         too many wrong guesses
 ConsonaError
+├── ProviderFailed        another service does not answer as it should
 └── RevocationsStale      it is not known which tokens were taken back lately
 """
 
@@ -21,8 +23,10 @@ __all__ = [
     "AccountDisabled",
     "AccountLocked",
     "LoginFailed",
+    "ProviderFailed",
     "RefreshRefused",
     "RevocationsStale",
+    "SignInRefused",
     "TokenExpired",
     "TokenInvalid",
     "TokenRevoked",
@@ -87,3 +91,19 @@ class RevocationsStale(ConsonaError):
     status = 503
     retryable = True
     hint = "The database of the accounts does not answer. Everything that is not critical goes on."
+
+
+class SignInRefused(AuthenticationError):
+    """Signing in with another service did not work: it refused, or its answer does not belong to the question."""
+
+    code = "auth.sign_in_refused"
+    hint = "Begin again from the sign-in page."
+
+
+class ProviderFailed(ConsonaError):
+    """The other service did not answer, or not as its standard says."""
+
+    code = "auth.provider_failed"
+    status = 502
+    retryable = True
+    hint = "Try again later. If it stays so, look at the service's own status page."

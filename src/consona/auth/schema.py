@@ -88,6 +88,20 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             seal VARCHAR(64) NOT NULL)""",
         "INSERT INTO consona_audit_end VALUES (1, 0, '')",
     ),
+    (
+        """CREATE TABLE IF NOT EXISTS consona_identities (
+            issuer VARCHAR(255) NOT NULL,
+            subject VARCHAR(255) NOT NULL,
+            account VARCHAR(40) NOT NULL,
+            provider VARCHAR(60) NOT NULL,
+            email VARCHAR(254) NOT NULL,
+            name VARCHAR(255) NOT NULL,
+            linked_at DOUBLE PRECISION NOT NULL,
+            last_login DOUBLE PRECISION NOT NULL,
+            refresh_token VARCHAR(4000) NOT NULL,
+            PRIMARY KEY (issuer, subject))""",
+        "CREATE INDEX consona_identities_account ON consona_identities (account)",
+    ),
 )
 
 
