@@ -170,6 +170,14 @@ class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg
             ) from error
         return _changed(status)
 
+    async def control(self, sql: str) -> None:
+        """Run BEGIN, SAVEPOINT and their like."""
+        await self.execute(sql)
+
+    async def commit(self) -> bool:
+        """Run COMMIT. False where the server rolled back instead, since a statement had failed."""
+        return bool(await self.execute("COMMIT") == "COMMIT")
+
     def forget(self) -> None:
         """Prepare everything anew from now on."""
         self.kept.clear()

@@ -58,6 +58,7 @@ class PostgreSQLEngine:
         self.pool: Pool[PostgreSQLConnection] = Pool(driver, settings.pool, name=self.name, clock=clock)
         self.notifications = Notifications(driver, clock=clock)
         self.doorbell = Doorbell(self.notifications, self.ask)
+        self.patience_s = settings.pool.clean
         self.schema = 0
         self._users = 0
         self._ready: asyncio.Task[None] | None = None
@@ -80,7 +81,7 @@ class PostgreSQLEngine:
             PoolTimeout: No connection was free in time.
             ConnectError: The server cannot be reached.
         """
-        connection = await self._take()
+        connection = await self.take()
         try:
             return await connection.ask(text, values, first=first)
         except asyncio.CancelledError:
@@ -88,12 +89,12 @@ class PostgreSQLEngine:
             raise
         except Exception as error:
             if not is_lost(error) or (connection.begun and was_sent(error) and not reads):
-                ours = self._explained(error, connection, may_have_happened=not reads)
+                ours = self.explained(error, connection, may_have_happened=not reads)
                 if ours is error:
                     raise
                 raise ours from error
         finally:
-            self._give_back(connection)
+            self.give_back(connection)
         # The connection was gone, and nothing was done on it: another one answers.
         async with self._connection() as connection:
             return await self._asked(connection, connection.ask(text, values, first=first), may_have_happened=not reads)
@@ -180,7 +181,7 @@ class PostgreSQLEngine:
         It holds one connection of the pool. It ends with the block, or with the connection: what is done under it
         on that connection (which the block gets) cannot outlive it.
         """
-        connection = await self._take(caller_place())
+        connection = await self.take(caller_place())
         try:
             connection.dirty = True  # so that the pool lets the lock go where we cannot
             await self._asked(connection, connection.execute(f"SELECT pg_advisory_lock({_lock_key(name)})"))
@@ -191,7 +192,7 @@ class PostgreSQLEngine:
                     unlock = connection.execute(f"SELECT pg_advisory_unlock({_lock_key(name)})")
                     await self._asked(connection, unlock)
         finally:
-            self._give_back(connection)
+            self.give_back(connection)
 
     async def notify(self, channel: str, payload: str = "") -> None:
         """Tell all who listen on a channel, also in other processes. See `notifications`."""
@@ -232,19 +233,19 @@ class PostgreSQLEngine:
             self,
             name=name or (task.get_name() if task is not None else "unnamed"),
             where=where or caller_place(),
-            begin=_begin_sql(isolation, read_only=read_only),
+            begin=(_begin_sql(isolation, read_only=read_only),),
             limit_s=self.settings.transaction if deadline is None else deadline,
             connection=connection,
         )
 
-    async def _take(self, place: str = "") -> PostgreSQLConnection:
+    async def take(self, place: str = "") -> PostgreSQLConnection:
         connection = await self.pool.take(place)
         if connection.schema != self.schema:
             connection.forget()
             connection.schema = self.schema
         return connection
 
-    def _give_back(self, connection: PostgreSQLConnection) -> None:
+    def give_back(self, connection: PostgreSQLConnection) -> None:
         if connection.remade:
             self.schema += 1
             connection.remade = False
@@ -252,7 +253,7 @@ class PostgreSQLEngine:
             connection.dirty = True
         self.pool.give_back(connection)
 
-    def _explained(
+    def explained(
         self, error: BaseException, connection: PostgreSQLConnection, *, may_have_happened: bool
     ) -> BaseException:
         """The error in our words; itself where it is not the database's (what reads a file for COPY may fail too)."""
@@ -270,18 +271,18 @@ class PostgreSQLEngine:
             connection.interrupted = True
             raise
         except Exception as error:
-            ours = self._explained(error, connection, may_have_happened=may_have_happened)
+            ours = self.explained(error, connection, may_have_happened=may_have_happened)
             if ours is error:
                 raise
             raise ours from error
 
     @asynccontextmanager
     async def _connection(self, place: str = "") -> AsyncIterator[PostgreSQLConnection]:
-        connection = await self._take(place)
+        connection = await self.take(place)
         try:
             yield connection
         finally:
-            self._give_back(connection)
+            self.give_back(connection)
 
     async def _start(self) -> None:
         await self.pool.open()
