@@ -49,6 +49,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.fixture
+def mysql_url() -> Iterator[str]:
+    """The address of a MariaDB or MySQL database of our own, empty at the beginning of each test."""
+    with database_servers.empty_mysql() as url:
+        yield url
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """Say what was not found on this machine, below everything else that pytest sums up."""

@@ -25,11 +25,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
+import asyncmy
 import asyncpg
 
 import servers
 
-__all__ = ["MariaDBServer", "PostgreSQLServer", "free_port", "listens", "postgresql", "postgresql_there"]
+__all__ = [
+    "MariaDBServer",
+    "PostgreSQLServer",
+    "free_port",
+    "listens",
+    "mysql",
+    "mysql_there",
+    "postgresql",
+    "postgresql_there",
+]
 
 START_S = 60.0
 
@@ -286,6 +296,67 @@ def in_a_thread(work: Coroutine[Any, Any, None]) -> None:
         pool.submit(asyncio.run, work).result()
 
 
+MYSQL_HERE = "mysql://root@127.0.0.1:3306/test"
+
+
+def mysql() -> str | None:
+    """The address of a MariaDB or MySQL whose root we are; as `postgresql`, with `CONSONA_MYSQL`."""
+    return mysql_there() and (_running(MYSQL_HERE, "CONSONA_MYSQL") or _own(MariaDBServer))
+
+
+def mysql_there() -> str | None:
+    """Whether `mysql` will find one; starts nothing."""
+    return _running(MYSQL_HERE, "CONSONA_MYSQL") or MariaDBServer.program()
+
+
+@functools.cache
+def mysql_database() -> str:
+    """The address of a database that this process alone uses; it goes when the process ends."""
+    server = servers.need("MariaDB")
+    name = f"consona_test_{secrets.token_hex(6)}"
+    in_a_thread(_ask_mysql(server, f"CREATE DATABASE {name}"))
+    atexit.register(lambda: asyncio.run(_ask_mysql(server, f"DROP DATABASE IF EXISTS {name}")))
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+@contextlib.contextmanager
+def empty_mysql() -> Iterator[str]:
+    """The address of that database; what was made in it is removed in the end."""
+    url = mysql_database()
+    yield url
+    in_a_thread(_clear_mysql(url))
+
+
+async def _clear_mysql(url: str) -> None:
+    """Ended first, since what a test left running may hold a lock on what is to go."""
+    name = urlsplit(url).path[1:]
+    sessions = "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"
+    while others := await _ask_mysql(url, sessions):
+        for (number,) in others:
+            with contextlib.suppress(asyncmy.errors.Error):
+                await _ask_mysql(url, f"KILL {number}")
+        await asyncio.sleep(0.005)
+    await _ask_mysql(url, f"DROP DATABASE {name}", f"CREATE DATABASE {name}")
+
+
+async def _ask_mysql(url: str, *statements: str) -> tuple[tuple[Any, ...], ...]:
+    parts = urlsplit(url)
+    connection = await asyncmy.connect(
+        host=parts.hostname,
+        port=parts.port or 3306,
+        user=parts.username,
+        password=parts.password or "",
+        database=parts.path[1:],
+        autocommit=True,
+    )
+    cursor = connection.cursor()
+    for statement in statements:
+        await cursor.execute(statement)
+    rows = await cursor.fetchall()
+    await connection.ensure_closed()
+    return tuple(rows)
+
+
 def _running(here: str, variable: str) -> str | None:
     return os.environ.get(variable) or (here if _lets_us_in(here) else None)
 
@@ -306,7 +377,10 @@ def _own(kind: type[DatabaseServer]) -> str:
 @functools.cache
 def _lets_us_in(url: str) -> bool:
     async def connect() -> None:
-        await (await asyncpg.connect(url, timeout=5)).close()
+        if url.startswith("mysql:"):
+            await _ask_mysql(url, "SELECT 1")
+        else:
+            await (await asyncpg.connect(url, timeout=5)).close()
 
     try:
         in_a_thread(connect())

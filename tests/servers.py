@@ -80,6 +80,13 @@ SERVERS: dict[str, Server] = {
         how="Debian: apt install postgresql (its programs are enough). Or name yours, with a superuser:"
         " CONSONA_POSTGRESQL=postgresql://user:password@host/database.",
     ),
+    "MariaDB": Server(
+        find=lambda: database_servers().mysql(),
+        there=lambda: database_servers().mysql_there(),
+        tests="everything on MariaDB and MySQL",
+        how="Debian: apt install mariadb-server (its programs are enough). Or name yours, with a user who may do"
+        " everything: CONSONA_MYSQL=mysql://user:password@host/database.",
+    ),
     "axe-core": Server(
         find=_axe,
         tests="the accessibility of the pages",

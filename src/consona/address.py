@@ -44,6 +44,8 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "sqlite": "consona.messaging.sqlite:SQLiteQueues",
     },
     "sql": {
+        "mariadb": "consona.sql.mysql.engine:MySQL",
+        "mysql": "consona.sql.mysql.engine:MySQL",
         "postgres": "consona.sql.postgresql:PostgreSQL",
         "postgresql": "consona.sql.postgresql:PostgreSQL",
         "sqlite": "consona.sql.sqlite:SQLite",
@@ -59,6 +61,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
 
 EXTRAS: Final[dict[str, str]] = {
     "consona.rest.client.http2_transport": "http2",
+    "consona.sql.mysql.engine": "mysql",
     "consona.sql.postgresql": "postgresql",
     "consona.storage.postgresql.store": "postgresql",
 }

@@ -44,14 +44,21 @@ async def postgresql(folder: Path) -> AsyncIterator[str]:
         yield url
 
 
+@asynccontextmanager
+async def mysql(folder: Path) -> AsyncIterator[str]:
+    with database_servers.empty_mysql() as url:
+        yield url
+
+
 ENGINES = {
     "sqlite file": Engine(new=sqlite_file),
     "sqlite memory": Engine(new=sqlite_memory, isolates_readers=False),
     "postgresql": Engine(new=postgresql, key="SERIAL PRIMARY KEY"),
+    "mariadb": Engine(new=mysql, key="INTEGER AUTO_INCREMENT PRIMARY KEY"),
 }
 
 
-SERVERS = {"postgresql"}
+SERVERS = {"postgresql", "mariadb"}
 """Engines that need a server."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
@@ -91,6 +91,19 @@ def _from_json(value: Any) -> Any:
     return msgspec.json.decode(value) if isinstance(value, str | bytes) else value
 
 
+def _from_utc(value: Any) -> Any:
+    """MariaDB and MySQL keep no zone; ours are stored in UTC."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+def _time_of_day(value: Any) -> Any:
+    return (_MIDNIGHT + value).time() if isinstance(value, timedelta) and _ZERO <= value < _DAY else value
+
+
+_MIDNIGHT: Final = datetime(2000, 1, 1)  # noqa: DTZ001  a time of day has no zone
+_ZERO: Final = timedelta()
+_DAY: Final = timedelta(days=1)
+
 SQLITE: Final = Dialect(
     name="sqlite",
     placeholder="?",
@@ -108,5 +121,13 @@ POSTGRESQL: Final = Dialect(
     dollar_quotes=True,
     json_operators=True,
     native_parameters="$",
+    decoders={"json": _from_json},
 )
-MYSQL: Final = Dialect(name="mysql", placeholder="%s", quote="`", max_identifier=256, backslash=True)
+MYSQL: Final = Dialect(
+    name="mysql",
+    placeholder="?",
+    quote="`",
+    max_identifier=256,
+    backslash=True,
+    decoders={bool: _truth, datetime: _from_utc, time: _time_of_day, "json": _from_json},
+)
