@@ -6,18 +6,25 @@ import dataclasses
 import datetime as dt
 import enum
 import itertools
+from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from consona.errors import Conflict, NotFound
+from consona.errors import AuthenticationError, Conflict, NotFound
 from consona.rest.server.api_server import APIServer
-from consona.rest.server.parameters import Body, Cookie, File, Form, Header, Query
-from consona.rest.server.responses import Response
+from consona.rest.server.conditional import Precondition
+from consona.rest.server.events import Event, EventStream, LastEventID
+from consona.rest.server.files import FileResponse
+from consona.rest.server.guards import CurrentUser, Identity
+from consona.rest.server.parameters import Body, Cookie, File, Form, Header, Path, Query
+from consona.rest.server.requests import Background, Request
+from consona.rest.server.responses import Redirect, Response, StreamingResponse
 from consona.rest.server.uploads import UploadFile
+from consona.rest.server.websocket import WebSocket
 
 
 class Colour(enum.Enum):
@@ -41,10 +48,14 @@ class Thing(msgspec.Struct):
 
 
 class NewThing(msgspec.Struct, forbid_unknown_fields=True):
+    """A thing that is to be made."""
+
     name: Annotated[str, Meta(min_length=1, max_length=50)]
     colour: Colour = Colour.RED
     parts: Annotated[list[Part], Meta(max_length=5)] = []
     code: UUID | None = None
+    made: dt.datetime | None = None
+    daily: list[dt.time] = []
 
 
 class Circle(msgspec.Struct, tag="circle", forbid_unknown_fields=True):
@@ -64,6 +75,48 @@ class Point:
 class Size(TypedDict):
     width: int
     height: NotRequired[int]
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 9
+
+
+class User(msgspec.Struct):
+    name: str
+
+
+class Session:
+    """What a provider makes."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class KeyGuard:
+    """Knows one caller, by a key."""
+
+    challenge = 'ApiKey realm="everything"'
+
+    async def identify(self, request: Request) -> Identity | None:
+        key = request.headers.get("x-key")
+        if key not in {None, "ada"}:
+            raise AuthenticationError("This key is not known.")
+        return Identity("ada", frozenset({"editor"}), frozenset({"things:write"})) if key else None
+
+    def allows(self, identity: Identity, roles: frozenset[str], scopes: frozenset[str]) -> bool:
+        return (not roles or bool(roles & identity.roles)) and scopes <= identity.scopes
+
+    async def user(self, identity: Identity, kind: type[Any]) -> Any:
+        return kind(identity.subject)
+
+    def security_schemes(self) -> dict[str, Any]:
+        return {"key": {"type": "apiKey", "in": "header", "name": "x-key"}}
 
 
 class Application(msgspec.Struct):
@@ -161,11 +214,133 @@ def make() -> APIServer:
     ) -> dict[str, int]:
         return {"size": photo.size, "more": len(more), "stars": stars}
 
+    add_texts(api)
+    add_answers(api)
+    add_needs(api)
+
     @api.get("/old", deprecated=True)
     async def old() -> str:
         return "old"
 
     return api
+
+
+def add_texts(api: APIServer) -> None:
+    """Each type that arrives as text."""
+
+    @api.get("/texts/{day}/{code_name}/{level}")
+    async def texts(
+        day: dt.date,
+        code: Annotated[UUID, Path("code_name")],
+        level: Level,
+        at: dt.datetime | None = None,
+        time: dt.time | None = None,
+        wait: dt.timedelta | None = None,
+        limit: int | None = None,
+        word: Annotated[str, Meta(min_length=2, max_length=5, pattern="^[a-z]*$")] = "ab",
+        numbers: tuple[int, ...] = (),
+        names: set[str] = set(),  # noqa: B006
+        kinds: frozenset[Literal["a", "b"]] = frozenset(),
+        either: int | bool = False,
+        last: LastEventID = "",
+    ) -> dict[str, Any]:
+        return {"day": day, "code": code, "level": level, "names": len(names) + len(numbers) + len(kinds)}
+
+    @api.route("/pairs", "POST", "PUT")
+    def pairs(pair: Pair, exact: Annotated[bool, Query("is-exact")] = True) -> int:
+        return pair.left  # (schemathesis 4.32 cannot read the schema of a tuple in an answer)
+
+    @api.post("/named")
+    async def named(parts: dict[str, Part], strict: bool = False) -> list[str]:
+        return sorted(parts)
+
+    @api.patch("/anything")
+    async def anything(value: Annotated[Any, Body()]) -> Any:
+        return value
+
+    @api.post("/text")
+    async def text(words: Annotated[str, Body()]) -> int:
+        return len(words)
+
+    @api.post("/optional")
+    async def optional(part: Part | None = None) -> bool:
+        return part is not None
+
+
+def add_answers(api: APIServer) -> None:
+    """Each kind of answer."""
+
+    @api.get("/versions/{id}", etag=True)
+    async def version(id: int) -> Thing:
+        return Thing(id, "same", Colour.RED)
+
+    @api.put("/versions/{id}", require_match=True)
+    async def set_version(id: int, part: Part, match: Precondition) -> Part:
+        match.check(Thing(id, "same", Colour.RED))
+        return part
+
+    @api.get("/weak", etag="weak")
+    async def weak() -> list[int]:
+        return [1]
+
+    @api.get("/elsewhere", status=307)
+    async def elsewhere() -> Redirect:
+        return Redirect("/old")
+
+    @api.get("/download")
+    async def download() -> FileResponse:
+        return FileResponse(__file__)
+
+    @api.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(["a", "b"], media_type="text/plain")
+
+    @api.get("/prices")
+    async def prices(count: Annotated[int, Meta(ge=0, le=9)] = 3) -> AsyncIterator[Event[Part]]:
+        for number in range(count):
+            yield Event(Part(f"part {number}"), id=str(number))
+
+    @api.get("/ticks")
+    async def ticks() -> EventStream:
+        return EventStream(range(3))
+
+    @api.post("/later", status=202)
+    async def later(background: Background) -> None:
+        background.run(len, "")
+
+    @api.websocket("/live/{room}")
+    async def live(room: str, socket: WebSocket) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+
+def add_needs(api: APIServer) -> None:
+    """What is injected, and who may pass."""
+    api.secure(KeyGuard())
+    api.provide(Session(7))
+
+    @api.provide
+    async def user_number(x_number: Annotated[int, Header(), Meta(ge=0)] = 0) -> AsyncIterator[Number]:
+        yield Number(x_number)
+
+    @api.get("/injected")
+    async def injected(request: Request, session: Session, number: Number, server: APIServer) -> list[int]:
+        return [session.number, number.value, len(server.name)]
+
+    @api.get("/me", scopes={"things:write"})
+    async def me(user: CurrentUser[User], n: int = 0) -> User:
+        return user
+
+    @api.delete("/me", roles={"editor"}, errors=[NotFound])
+    async def forget_me() -> None:
+        raise NotFound("Nobody is forgotten.")
+
+
+class Number:
+    """What a provider makes, from a header."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
 
 
 app = make()

@@ -52,7 +52,10 @@ def _walk(value: Any, declared: Any, path: str, *, strict: bool, depth: int) -> 
 def _mismatch(value: Any, declared: Any, *, strict: bool) -> str | None:
     try:
         msgspec.convert(value, declared, strict=strict, str_keys=True)
-    except msgspec.ValidationError as error:
+    except (
+        msgspec.ValidationError,
+        ValueError,
+    ) as error:  # of a date beyond all years, msgspec lets a ValueError through
         return str(error)
     except RecursionError:
         return "Nested too deeply"

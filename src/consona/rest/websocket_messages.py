@@ -111,7 +111,7 @@ def decode_message(message: Message, into: Any) -> Any:
     from_json, from_msgpack = _decoders(into)
     try:
         return from_json(message) if isinstance(message, str) else from_msgpack(message)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _explained(message, into, error) from None
 
 
@@ -124,7 +124,7 @@ def _explained(message: Message, into: Any, error: BaseException) -> InvalidMess
     if isinstance(error, msgspec.ValidationError):  # what is wrong is known so far; is the rest even readable?
         try:
             value = msgspec.json.decode(message) if isinstance(message, str) else msgspec.msgpack.decode(message)
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as found:
+        except (msgspec.DecodeError, ValueError, RecursionError) as found:
             error = found
         else:
             fields = list(wrong_fields(value, into, "message"))

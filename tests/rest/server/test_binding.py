@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import dataclasses
+import datetime as dt
 import enum
 import json
+import struct
 import threading
 from collections.abc import AsyncIterator
 from datetime import date
@@ -571,3 +573,39 @@ async def test_many_requests_at_once_keep_their_own_values():
             *(call(api, "POST", f"/{n}", query=f"q={n}", **as_json({"title": str(n)})) for n in range(50))
         )
     assert [json.loads(answer.body) for answer in answers] == [[n, str(n), str(n)] for n in range(50)]
+
+
+@pytest.mark.parametrize("value", ["null", "None", ""])
+async def test_nothing_written_out_is_no_number(value):
+    async def handler(n: int | None = None) -> int | None:
+        return n
+
+    api = APIServer("t")
+    api.get("/x")(handler)
+    async with api:
+        assert (await call(api, "GET", "/x", query=f"n={value}")).status == 422
+        assert (await call(api, "GET", "/x")).json() is None
+
+
+class Happened(msgspec.Struct):
+    at: dt.datetime
+
+
+async def test_the_first_second_after_all_years_is_a_wrong_field():
+    """msgspec lets a plain ValueError through for it, in text and in MessagePack."""
+
+    async def read(at: dt.datetime) -> dt.datetime:
+        return at
+
+    async def write(event: Happened) -> dt.datetime:
+        return event.at
+
+    api = APIServer("t")
+    api.get("/x")(read)
+    api.post("/x")(write)
+    packed = b"\x81\xa2at\xc7\x0c\xff" + struct.pack(">Iq", 0, 253402300800)
+    async with api:
+        answer = await call(api, "GET", "/x", query="at=253402300800")
+        assert (answer.status, answer.json()["errors"][0]["path"]) == (422, "query.at")
+        answer = await call(api, "POST", "/x", body=packed, headers={"content-type": "application/msgpack"})
+        assert answer.status == 400

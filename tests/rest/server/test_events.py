@@ -175,8 +175,11 @@ def test_what_yields_and_is_no_stream_of_events_is_refused():
 
 def test_the_document_says_what_comes():
     answer = prices().openapi()["paths"]["/prices"]["get"]["responses"]["200"]
-    assert answer["content"] == {
-        "text/event-stream": {"schema": {"type": "string"}, "x-event-data": {"$ref": "#/components/schemas/Price"}}
+    data = answer["content"]["text/event-stream"]["schema"]["properties"]["data"]
+    assert data == {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": "#/components/schemas/Price"},
     }
     assert "Price" in prices().openapi()["components"]["schemas"]
 

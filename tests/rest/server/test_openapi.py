@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
+import re
 import sys
+from typing import Annotated, NamedTuple, TypedDict
 
 import msgspec
 import openapi_spec_validator
@@ -12,8 +15,9 @@ import openapi_spec_validator
 import every_binding
 from asgi_call import call
 from consona.rest.server.api_server import APIServer
+from consona.rest.server.listener import Listener
+from consona.rest.server.schemas import Schemas
 from consona.rest.server.settings import ServerSettings
-from served import served
 
 
 def document():
@@ -97,16 +101,95 @@ checks.negative_data_rejection.enabled = false
 """
 
 
+class Inner(NamedTuple):
+    at: dt.datetime
+    n: int
+
+
+class Times(msgspec.Struct):
+    at: dt.datetime
+    maybe: dt.datetime | None
+    here: Annotated[dt.datetime, msgspec.Meta(tz=False)]
+    daily: list[dt.time]
+    named: dict[str, dt.datetime]
+    pair: tuple[dt.datetime, int]
+    inner: Inner
+    wait: dt.timedelta
+    again: Times | None = msgspec.field(name="next", default=None)
+
+
+class Wide(TypedDict):
+    at: dt.datetime
+
+
+def test_times_are_described_wherever_they_are():
+    """msgspec gives a format to times with a time zone alone."""
+
+    api = APIServer("t")
+
+    @api.post("/x")
+    async def x(times: Inner, at: dt.datetime, each: list[dt.datetime] = []) -> dict[str, Wide]: ...  # noqa: B006
+
+    document = api.openapi()
+    openapi_spec_validator.validate(document)
+    operation = document["paths"]["/x"]["post"]
+    at, each = (parameter["schema"] for parameter in operation["parameters"])
+    assert at["anyOf"][0] == {"type": "string", "format": "date-time"}
+    assert at["anyOf"][1]["type"] == "number"
+    assert each["items"] == at
+    schemas = document["components"]["schemas"]
+    assert schemas["Inner"]["prefixItems"] == [{"type": "string", "format": "date-time"}, {"type": "integer"}]
+    assert schemas["Inner"]["items"] is False
+    assert schemas["Wide"]["properties"]["at"] == {"type": "string", "format": "date-time"}
+
+    described = Schemas([Times]).components["Times"]["properties"]
+    when = {"type": "string", "format": "date-time"}
+    assert described["at"] == when
+    assert described["maybe"]["anyOf"] == [when, {"type": "null"}]
+    assert described["here"] == {"type": "string"}
+    assert described["daily"]["items"] == {"type": "string", "format": "time"}
+    assert described["named"]["additionalProperties"] == when
+    assert described["pair"]["prefixItems"][0] == when
+    assert "format" not in described["wait"]
+    for text in ("P1D", "PT1.5S", "P3DT4H", "PT1H2M3S"):
+        assert re.search(described["wait"]["pattern"], text)
+        assert msgspec.convert(text, dt.timedelta)
+
+
+def test_what_arrives_as_text_is_never_null():
+    api = APIServer("t")
+
+    @api.get("/x")
+    async def x(n: int | None = None, share: float | None = None, name: str | int | None = None) -> int: ...
+
+    found = [parameter["schema"] for parameter in api.openapi()["paths"]["/x"]["get"]["parameters"]]
+    assert found == [{"type": "integer"}, {"type": "number"}, {"anyOf": [{"type": "string"}, {"type": "integer"}]}]
+
+
+CONFIGURATION = """
+# It takes some bytes for none (`format: binary`), and expects a refusal of the file.
+[[operations]]
+include-name = "POST /photos"
+checks.negative_data_rejection.enabled = false
+
+# Whoever makes up an If-Match cannot know the state that it must name.
+[[operations]]
+include-name = "PUT /versions/{id}"
+checks.positive_data_acceptance.expected-statuses = [200, 412]
+checks.missing_required_header.expected-statuses = [400, 422, 428]
+"""
+
+
 async def test_schemathesis_finds_no_failure(tmp_path):
-    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
-    async with served(every_binding.make()) as address:
+    (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
+    async with Listener(every_binding.make(), port=0) as listener:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
-            *("--max-examples", "10", "--generation-deterministic", "--no-color"),
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{listener.url}/openapi.json"),
+            *("--max-examples", "10", "--generation-deterministic", "--no-color", "-H", "x-key: ada"),
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         output = (await process.communicate())[0].decode()
     assert process.returncode == 0, output[-8000:]
-    assert "Tested: 14" in output
+    assert f"Tested: {len(every_binding.make().signatures()) - 1}" in output  # all but the WebSocket

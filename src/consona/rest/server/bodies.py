@@ -19,8 +19,9 @@ from consona.validation import wrong_fields
 
 __all__ = ["MSGPACK_TYPES", "UNREADABLE", "BodyReader", "media_type_of"]
 
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What the parsers raise. (A `msgspec.ValidationError` is a `DecodeError`.)"""
+UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+"""What the parsers raise. (A `msgspec.ValidationError` is a `DecodeError`, a `UnicodeDecodeError` a `ValueError`.
+msgspec 0.22 lets through what `datetime` says of the first second of the year 10000: a plain `ValueError`.)"""
 
 MSGPACK_TYPES: Final = frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"})
 READ_TYPES: Final = "application/json, application/msgpack"

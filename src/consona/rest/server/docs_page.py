@@ -200,6 +200,8 @@ def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, depth: 
     if kind == "object":
         properties = schema.get("properties", {})
         return {name: example_of(member, schemas, depth=depth + 1) for name, member in properties.items()}
+    if kind == "array" and "prefixItems" in schema:
+        return [example_of(member, schemas, depth=depth + 1) for member in schema["prefixItems"]]
     if kind == "array":
         return [example_of(schema.get("items", {}), schemas, depth=depth + 1)]
     return {"integer": schema.get("minimum", 1), "number": 1.5, "boolean": True, "string": "text"}.get(str(kind))

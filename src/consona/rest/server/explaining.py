@@ -79,7 +79,7 @@ class Explainer:
         value = values if parameter.many else values[0]
         try:
             finite(msgspec.convert(value, parameter.type, strict=False))
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, ValueError) as error:
             return plain_words(str(error)).replace(", got str", "")
         return ""
 

@@ -119,7 +119,7 @@ class FormFields:
         for name, field in fields.items():
             try:
                 value = field.read(given.get(name, ()))
-            except msgspec.ValidationError as error:
+            except (msgspec.ValidationError, ValueError) as error:
                 known.add(f"form.{name}")
                 yield FieldProblem(f"form.{name}", plain_words(str(error)))
                 continue
@@ -181,7 +181,7 @@ def _problems(field: _Field, values: Sequence[str], parameter: Parameter) -> Ite
     path = f"form.{parameter.alias}"
     try:
         value = field.read(values)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ValueError) as error:
         yield FieldProblem(path, plain_words(str(error)))
         return
     if value is not None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
-__all__ = ["FiniteFloat", "is_body_like", "is_text_like", "many_of", "shown", "unwrap"]
+__all__ = ["FiniteFloat", "is_body_like", "is_text_like", "many_of", "shown", "unwrap", "without_none"]
 
 FiniteFloat = Annotated[float, msgspec.Meta(ge=-1.7976931348623157e308, le=1.7976931348623157e308)]
 """`nan` and `inf` are numbers to a parser of text; no handler expects them."""
@@ -85,6 +85,15 @@ def unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
         plain, *extras = get_args(hint)
         return plain, tuple(extras)
     return hint, ()
+
+
+def without_none(hint: Any) -> Any:
+    """The type without None, for what arrives as text: it is left out instead, and `null` is text as any other."""
+    plain, extras = unwrap(hint)
+    if get_origin(plain) in {Union, types.UnionType}:
+        members = tuple(member for member in get_args(plain) if member is not type(None))
+        plain = Union[members]  # noqa: UP007 of a tuple
+    return Annotated[(plain, *extras)] if extras else plain
 
 
 def shown(hint: Any) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -33,6 +33,7 @@ from consona.rest.server.problems import (
     status_of,
 )
 from consona.rest.server.responses import Response
+from consona.rest.server.schemas import Schemas, as_text
 from consona.rest.status import title_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["document"]
 
-_REFERENCE: Final = "#/components/schemas/{name}"
 _PATH_SUFFIX: Final = re.compile(r":path\}")
 _NOT_PARAMETERS: Final = frozenset({"accept", "content-type", "authorization"})
 """Headers that OpenAPI describes elsewhere (section 4.8.12.1)."""
@@ -53,7 +53,7 @@ def document(api: APIServer, signatures: Sequence[Signature], *, root_path: str 
         for signature in signatures
         if signature.route.options.get("documented", True) and not signature.is_websocket  # it has no words for those
     ]
-    schemas = _Schemas(shown)
+    schemas = Schemas(_types(shown))
     paths: dict[str, dict[str, Any]] = {}
     for signature, name in zip(shown, _operation_ids(shown), strict=True):
         path = _PATH_SUFFIX.sub("}", signature.route.path)
@@ -84,41 +84,17 @@ def _operation_ids(signatures: Sequence[Signature]) -> list[str]:
     ]
 
 
-class _Schemas:
-    """The JSON Schemas of all declared types, asked for in one call, so that shared ones have one name."""
-
-    def __init__(self, signatures: Sequence[Signature]) -> None:
-        types: list[Any] = [Problem]
-        for signature in signatures:
-            types += [_shown_type(parameter) for parameter in (*signature.texts, signature.body) if parameter]
-            if signature.yields:
-                types.append(signature.event_data)
-            elif _has_schema(signature.returns):
-                types.append(signature.returns)
-        found, self.components = msgspec.json.schema_components(
-            types, ref_template=_REFERENCE, schema_hook=lambda _: {}
-        )
-        self._found = list(zip(types, found, strict=True))
-        for schema in (*found, *self.components.values()):
-            _complete(schema)
-
-    def of(self, declared: Any) -> dict[str, Any]:
-        return next(schema for kind, schema in self._found if kind is declared or kind == declared)
-
-
-DECIMAL: Final = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-
-
-def _complete(schema: Any) -> None:
-    """Add what msgspec knows and does not write down: how a decimal number looks as text."""
-    if isinstance(schema, dict):
-        if schema.get("format") == "decimal":
-            schema.setdefault("pattern", DECIMAL)
-        for member in schema.values():
-            _complete(member)
-    elif isinstance(schema, list):
-        for member in schema:
-            _complete(member)
+def _types(signatures: Sequence[Signature]) -> Iterator[Any]:
+    """All that needs a schema."""
+    yield Problem
+    for signature in signatures:
+        for parameter in (*signature.texts, signature.body):
+            if parameter is not None:
+                yield _shown_type(parameter)
+        if signature.yields:
+            yield signature.event_data
+        elif _has_schema(signature.returns):
+            yield signature.returns
 
 
 def _shown_type(parameter: Parameter) -> Any:
@@ -134,7 +110,7 @@ def _has_schema(returns: Any) -> bool:
 class _Operation:
     """Describes one route."""
 
-    def __init__(self, api: APIServer, signature: Signature, schemas: _Schemas) -> None:
+    def __init__(self, api: APIServer, signature: Signature, schemas: Schemas) -> None:
         self.api = api
         self.signature = signature
         self.schemas = schemas
@@ -182,7 +158,7 @@ class _Operation:
         return described
 
     def _schema(self, parameter: Parameter) -> dict[str, Any]:
-        schema = dict(self.schemas.of(_shown_type(parameter)))
+        schema = as_text(self.schemas.of(_shown_type(parameter)))
         if not parameter.required and parameter.default is not None:
             default = _plain(parameter.default)
             if default is not None:
@@ -246,11 +222,13 @@ class _Operation:
         return responses
 
     def _events(self) -> dict[str, Any]:
-        """A stream is text to OpenAPI 3.1; what each event's data is, is said beside it."""
-        described: dict[str, Any] = {"schema": {"type": "string"}}
-        if self.signature.event_data is not Any:
-            described["x-event-data"] = self.schemas.of(self.signature.event_data)
-        return described
+        """One event: OpenAPI 3.1 has no words for a stream, and tools take the schema for that of each event."""
+        data: dict[str, Any] = {"type": "string"}
+        if self.signature.event_data not in {Any, str}:
+            schema = self.schemas.of(self.signature.event_data)
+            data |= {"contentMediaType": "application/json", "contentSchema": schema}
+        properties = {"data": data, "event": {"type": "string"}, "id": {"type": "string"}, "retry": {"type": "integer"}}
+        return {"schema": {"type": "object", "properties": properties}}
 
     def _failures(self) -> dict[int, str]:
         """Status -> what it means here."""
@@ -306,6 +284,6 @@ def _unused(path_name: str) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """A default as JSON data; None where it has no such form."""
     try:
-        return msgspec.to_builtins(value)
+        return msgspec.json.decode(msgspec.json.encode(value))
     except TypeError:
         return None

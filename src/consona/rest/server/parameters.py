@@ -28,7 +28,7 @@ from consona.errors import ConfigurationError
 from consona.rest.server.conditional import Precondition
 from consona.rest.server.forms import ANY_FILE, FileRules
 from consona.rest.server.guards import WantsUser
-from consona.rest.server.hints import FiniteFloat, is_body_like, is_text_like, many_of, shown, unwrap
+from consona.rest.server.hints import FiniteFloat, is_body_like, is_text_like, many_of, shown, unwrap, without_none
 from consona.rest.server.requests import Background, Request
 from consona.rest.server.uploads import UploadFile
 from consona.rest.server.websocket import WebSocket
@@ -57,7 +57,7 @@ class _Marker:
 
 
 class Path(_Marker):
-    """`Annotated[int, Path("post-id")]`: from the path (the default for names in the pattern)."""
+    """`Annotated[int, Path("id")]`: from the path (the default for names in the pattern)."""
 
 
 class Query(_Marker):
@@ -271,6 +271,7 @@ def _marked(
 
 
 def _text(name: str, declared: Any, default: Any, place: Place, alias: str, label: str) -> Parameter:
+    declared = without_none(declared)
     plain, _ = unwrap(declared)
     many = many_of(plain) is not None and place in {"query", "form"}
     if not many and not is_text_like(plain):
