@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import database_servers
 from consona import SQLDatabase, Strict
 from consona.errors import ConfigurationError, QueryError
 
@@ -22,15 +23,24 @@ async def sqlite_memory(folder: Path) -> AsyncIterator[str]:
     yield f"sqlite://{folder.name}"
 
 
+@asynccontextmanager
+async def postgresql(folder: Path) -> AsyncIterator[str]:
+    with database_servers.empty_postgresql() as url:
+        yield url
+
+
 ENGINES: dict[str, Callable[[Path], AbstractAsyncContextManager[str]]] = {
     "sqlite file": sqlite_file,
     "sqlite memory": sqlite_memory,
+    "postgresql": postgresql,
 }
+SERVERS = {"postgresql"}
+"""Engines that need a server."""
 ALL = "SELECT id, name FROM pets ORDER BY id"
 RUNNERS = [60, Strict(60)]
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.servers] * (name in SERVERS)) for name in ENGINES])
 async def url(request, tmp_path):
     async with ENGINES[request.param](tmp_path) as url:
         yield url
@@ -42,6 +52,7 @@ async def db(url):
         await db.execute("CREATE TABLE pets (id INTEGER NOT NULL PRIMARY KEY, name VARCHAR(50))")
         await db.execute("CREATE TABLE other (id INTEGER NOT NULL PRIMARY KEY)")
         await db.execute("INSERT INTO pets VALUES (1, 'Rex'), (2, 'Mia')")
+        await db.watch_tables("pets", "other", strict=True)
         yield db
 
 
@@ -68,6 +79,10 @@ async def test_every_way_to_fetch_can_be_kept(db):
 
 @pytest.mark.parametrize("cache", RUNNERS, ids=str)
 async def test_a_write_of_this_process_is_seen_at_once(db, cache):
+    await db.fetch_value("SELECT COUNT(*) FROM pets", cache=cache)
+    await db.execute("INSERT INTO pets VALUES (?, 'new')", 0)
+    await db.execute("DELETE FROM pets WHERE id = 0")
+    await asyncio.gather(*db._cache._learning)  # what these statements write
     for number in range(3, 30):
         await db.execute("INSERT INTO pets VALUES (?, 'new')", number)
         for _ in range(2):

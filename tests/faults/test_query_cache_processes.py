@@ -1,7 +1,8 @@
 """No kept answer is staler than promised, while another process, one that is not ours, writes at random.
 
-A foreign process (Python's own `sqlite3`) counts a number up and down in random transactions, and says after
-each commit what is committed. Whoever asks then, however often and however kept, must not get less.
+A foreign process (Python's own `sqlite3`; `asyncpg`) counts a number up in random transactions, and says after
+each commit what is committed. Whoever asks then, however often and however kept, must not get less; on
+PostgreSQL not less than what was committed before the bound that it promises.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import time
 
 import pytest
 
 from consona import SQLDatabase, Strict
+from consona.sql.cache.postgresql import BOUND_S
 
 FOREIGN = """
 import random, sqlite3, sys, time
@@ -86,4 +89,88 @@ async def test_nobody_gets_less_than_was_committed_before_they_asked(tmp_path, c
         figures = db.stats.detail["cache"]
         assert figures["hits"] > 0
         assert figures["changed"] > 0
+        assert asked > ROUNDS
+
+
+FOREIGN_POSTGRESQL = """
+import asyncio, asyncpg, random, sys
+
+async def main():
+    db = await asyncpg.connect(sys.argv[1])
+    rng = random.Random(int(sys.argv[2]))
+    for number in range(1, int(sys.argv[3]) + 1):
+        await db.execute("BEGIN")
+        for _ in range(rng.randint(0, 2)):
+            await db.execute("UPDATE foreign_numbers SET n = n + 0 WHERE id = $1", rng.randint(2, 5))
+        if rng.random() < 0.2:
+            await db.execute("SAVEPOINT s; UPDATE foreign_numbers SET n = 0; ROLLBACK TO s")
+        await db.execute("UPDATE foreign_numbers SET n = $1 WHERE id = 1", number)
+        if rng.random() < 0.2:
+            await db.execute("ROLLBACK")
+            await db.execute("UPDATE foreign_numbers SET n = $1 WHERE id = 1", number)
+        else:
+            await db.execute("COMMIT")
+        print(number, flush=True)
+        await asyncio.sleep(rng.random() * 0.004)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("cache", [60, Strict(60)], ids=str)
+async def test_nothing_is_staler_than_the_bound_on_postgresql(postgresql_url, cache):
+    rng = random.Random(7)
+    bound = 0.0 if isinstance(cache, Strict) else BOUND_S
+    async with SQLDatabase(postgresql_url) as db:
+        await db.execute("CREATE TABLE foreign_numbers (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
+        await db.execute("CREATE TABLE ours (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
+        await db.execute_many("INSERT INTO foreign_numbers VALUES (?, 0)", [(number,) for number in range(1, 6)])
+        await db.execute("INSERT INTO ours VALUES (1, 0)")
+        await db.watch_tables("foreign_numbers", "ours", strict=True)
+        foreign = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", FOREIGN_POSTGRESQL, postgresql_url, "3", str(ROUNDS), stdout=asyncio.subprocess.PIPE
+        )
+        heard: list[tuple[float, int]] = [(0.0, 0)]
+        ours = asked = 0
+
+        async def listen() -> None:
+            assert foreign.stdout is not None
+            async for line in foreign.stdout:
+                heard.append((time.perf_counter(), int(line)))
+
+        async def write() -> None:
+            nonlocal ours
+            while heard[-1][1] < ROUNDS:
+                number = ours + 1
+                if rng.random() < 0.5:
+                    await db.execute("UPDATE ours SET n = ?", number)
+                else:
+                    async with db.transaction() as tx:
+                        await tx.execute("UPDATE ours SET n = ?", number)
+                        if rng.random() < 0.3:
+                            async with tx.transaction() as inner:
+                                await inner.execute("UPDATE ours SET n = ?", number)
+                ours = number
+                await asyncio.sleep(rng.random() * 0.004)
+
+        async def read() -> None:
+            nonlocal asked
+            while heard[-1][1] < ROUNDS:
+                mine = rng.random() < 0.5
+                at_least = ours if mine else max(n for at, n in heard if at <= time.perf_counter() - bound)
+                found = await db.fetch_value(
+                    f"SELECT n FROM {'ours' if mine else 'foreign_numbers'} WHERE id = 1", cache=cache
+                )
+                assert found >= at_least, f"{found} is older than {at_least}"
+                asked += 1
+                await asyncio.sleep(0)
+
+        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+            group.create_task(listen())
+            group.create_task(write())
+            for _ in range(4):
+                group.create_task(read())
+        assert await foreign.wait() == 0
+        assert db.stats.detail["cache"]["hits"] > 0
         assert asked > ROUNDS

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, get_args
 
@@ -22,7 +22,7 @@ from consona.address import Address, adapter_for
 from consona.errors import ConfigurationError, ConsonaError, QueryError, TransactionOpen
 from consona.part import Health, Part, Status
 from consona.resilience import Policy, Retry
-from consona.sql.cache.freshness import SupportsFreshness
+from consona.sql.cache.freshness import SupportsFreshness, SupportsWatching
 from consona.sql.cache.query_cache import QueryCache
 from consona.sql.cache.strict import Cache, lifetime
 from consona.sql.dialect import Dialect
@@ -110,12 +110,14 @@ class SQLDatabase(Part, Queries):
         self._open_in: dict[asyncio.Task[Any] | None, Transaction] = {}
         self._cache_bytes = cache_bytes
         self._cache: QueryCache | None = None
+        self._told: QueryCache | None = None
+        """The same, where it must be told what this process writes."""
 
     async def _open(self) -> None:
         await self.engine.open()
 
     async def _close(self) -> None:
-        cache, self._cache = self._cache, None
+        cache, self._cache, self._told = self._cache, None, None
         if cache is not None:
             await cache.close()
         await self._slow.close()
@@ -228,7 +230,10 @@ class SQLDatabase(Part, Queries):
             raise ConfigurationError(f"{self.name} takes one statement at a time.", hint="Execute them one by one.")
         with self.observer.operation("SCRIPT"):
             self._session(writes=True)
-            await engine.execute_script(sql)
+            try:
+                await engine.execute_script(sql)
+            finally:
+                self._anything_ran()
 
     async def migrate(self, folder: Path | str, *, wait: float = 300.0) -> list[MigrationRun]:
         """Run the migrations of a folder that did not run yet. At the start of a program, before it serves.
@@ -250,6 +255,26 @@ class SQLDatabase(Part, Queries):
             MigrationLocked: Somebody else was at it for too long.
         """
         return await Migrations(self, folder, wait=wait).up()
+
+    async def watch_tables(self, *tables: str, strict: bool = False) -> None:
+        """Let the database tell of each change of these tables, so that `cache=` may keep answers that come from them.
+
+        Needed on servers, once for each table: it makes a trigger (its name begins with `consona`), which fires
+        for every client. Tables that are watched already are left alone. SQLite tells of changes by itself.
+
+        Args:
+            tables: Their names; `schema.table` for one in another schema.
+            strict: Also count the changes in the database, for `cache=Strict(…)`.
+
+        Raises:
+            QueryError: There is no such table, or it is not the user's own.
+        """
+        engine = self._engine()
+        if isinstance(engine, SupportsWatching):
+            with self.observer.operation("WATCH"):
+                self._session(writes=True)
+                await engine.watch_tables(tables, strict=strict)
+            self._anything_ran()
 
     async def explain(self, sql: str, *values: Any, analyze: bool = False) -> str:
         """How the database goes about a statement: its plan, as text for people.
@@ -305,7 +330,7 @@ class SQLDatabase(Part, Queries):
             return rows
 
         async def ask() -> Rows:
-            return await self._session(writes=not statement.reads).fetch(statement, plain, limit=limit)
+            return await self._fetch(statement, values, op, limit=limit)
 
         return await kept.fetch(statement, plain, limit, seconds, strict=strict, ask=ask)
 
@@ -314,7 +339,21 @@ class SQLDatabase(Part, Queries):
         if not isinstance(engine, SupportsFreshness):
             raise ConfigurationError(f"{self.name} keeps no answers: its engine does not tell of changes.")
         self._cache = QueryCache(engine.freshness(), self.dialect, max_bytes=self._cache_bytes)
+        self._told = self._cache if self._cache.freshness.wants_writes else None
         return self._cache
+
+    def _ran(self, statement: Statement, began_ns: int, *, settled: bool = True) -> None:
+        if self._told is not None:
+            self._told.wrote((statement.source,), began_ns / 1e9, settled=settled, whole=True)
+
+    def _all_ran(self, statements: Iterable[str], began_ns: int, *, settled: bool, whole: bool) -> None:
+        if self._told is not None:
+            self._told.wrote(statements, began_ns / 1e9, settled=settled, whole=whole)
+
+    def _anything_ran(self) -> None:
+        """Nobody knows what was changed: a script, migrations."""
+        if self._told is not None:
+            self._told.freshness.wrote(None, 0.0, settled=True, whole=False)
 
     def _engine(self) -> SQLEngine:
         self._require_started()

@@ -14,6 +14,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, Protocol
 
 from consona.address import Address
+from consona.sql.cache.postgresql import PostgreSQLFreshness
+from consona.sql.cache.postgresql_watching import watch
 from consona.sql.dialect import POSTGRESQL
 from consona.sql.engine import Begin, Done, Rows
 from consona.sql.placeholders import WRITING, Statement, tokens
@@ -134,6 +136,12 @@ class PostgreSQL(PostgreSQLSession):
             answer = await tx.ask(f"{how}{statement.text}", encoded(values))
             await tx.rollback()
         return "\n".join(line for (line,) in answer.rows)
+
+    def freshness(self) -> PostgreSQLFreshness:
+        return PostgreSQLFreshness(self.native)
+
+    async def watch_tables(self, tables: Sequence[str], *, strict: bool) -> None:
+        await watch(self.native, tables, strict=strict)
 
     async def ping(self) -> None:
         await self.native.ping()

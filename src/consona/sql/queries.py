@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar, cast, overload
 
-from consona.errors import ConfigurationError, FieldProblem, ValidationError
+from consona.errors import CommitUnknown, ConfigurationError, DeadlineExceeded, FieldProblem, ValidationError
 from consona.sql.cache.strict import Cache, lifetime
 from consona.sql.dialect import Dialect
 from consona.sql.engine import Done, ReadRows, Rows, Session, SupportsReading
@@ -24,6 +25,8 @@ __all__ = ["Known", "Queries", "Statements"]
 T = TypeVar("T")
 
 BATCH_ROWS: Final = 500
+UNSETTLED: Final = (asyncio.CancelledError, CommitUnknown, DeadlineExceeded)
+"""Errors after which a statement may yet happen."""
 MAX_KEPT: Final = 1000
 MAX_KEPT_CHARS: Final = 20_000
 """Longer statements are compiled each time, so that what is kept stays small."""
@@ -101,6 +104,10 @@ class Queries(ABC):
     def _session(self, *, writes: bool) -> Session:
         """Where statements run now."""
 
+    @abstractmethod
+    def _ran(self, statement: Statement, began_ns: int, *, settled: bool = True) -> None:
+        """A statement has run, or (not `settled`) may yet; for those who keep answers. Must not wait."""
+
     async def execute(self, sql: str, *values: Any) -> Done:
         """Run a statement that changes something. It has happened when this returns.
 
@@ -120,7 +127,13 @@ class Queries(ABC):
         """
         statement, series, finer = self._statements(sql)
         with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
-            done = await self._session(writes=True).execute(statement, checked(statement.values(values)))
+            plain, session = checked(statement.values(values)), self._session(writes=True)
+            try:
+                done = await session.execute(statement, plain)
+            except UNSETTLED:
+                self._ran(statement, op._start, settled=False)
+                raise
+            self._ran(statement, op._start)
             op.set(rows=done.rows)
         return done
 
@@ -137,7 +150,13 @@ class Queries(ABC):
         statement, series, finer = self._statements(sql)
         with Operation(self.observer, series, finer=finer, subject=Call(statement, None)) as op:
             plain = [_row_values(statement, row, number) for number, row in enumerate(rows, 1)]
-            done = await self._session(writes=True).execute_many(statement, plain) if plain else Done(0)
+            session = self._session(writes=True)
+            try:
+                done = await session.execute_many(statement, plain) if plain else Done(0)
+            except UNSETTLED:
+                self._ran(statement, op._start, settled=False)
+                raise
+            self._ran(statement, op._start)
             op.set(rows=done.rows, times=len(plain))
         return done
 
@@ -166,7 +185,7 @@ class Queries(ABC):
         statement, series, finer = self._statements(sql)
         with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
-                rows = await self._read(statement, values, partial(row_reader, into, dialect=self.dialect))
+                rows = await self._read(statement, values, partial(row_reader, into, dialect=self.dialect), op)
             else:
                 found = await self._cached(statement, values, None, cache, op)
                 rows = await in_pieces(row_reader(into, found.columns, self.dialect), found.rows)
@@ -184,7 +203,7 @@ class Queries(ABC):
         statement, series, finer = self._statements(sql)
         with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
-                found = await self._fetch(statement, values, limit=1)
+                found = await self._fetch(statement, values, op, limit=1)
             else:
                 found = await self._cached(statement, values, 1, cache, op)
             op.set(rows=len(found.rows))
@@ -202,7 +221,7 @@ class Queries(ABC):
         statement, series, finer = self._statements(sql)
         with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
-                found = await self._fetch(statement, values, limit=1)
+                found = await self._fetch(statement, values, op, limit=1)
             else:
                 found = await self._cached(statement, values, 1, cache, op)
             op.set(rows=len(found.rows))
@@ -220,7 +239,7 @@ class Queries(ABC):
         statement, series, finer = self._statements(sql)
         with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
-                column = await self._read(statement, values, partial(column_reader, into, dialect=self.dialect))
+                column = await self._read(statement, values, partial(column_reader, into, dialect=self.dialect), op)
             else:
                 found = await self._cached(statement, values, None, cache, op)
                 column = await in_pieces(column_reader(into, found.columns, self.dialect), found.rows)
@@ -252,6 +271,7 @@ class Queries(ABC):
                         yield row
                     count += len(raw)
                     op.set(rows=count)
+            self._ran(statement, op._start)
 
     def identifier(self, *names: str) -> str:
         """Names of tables or columns, quoted for this engine; a point joins several: `identifier("shop", "orders")`.
@@ -266,21 +286,32 @@ class Queries(ABC):
         """What is kept, or what the database says. In a transaction nothing is kept; a database does more."""
         lifetime(cache)
         op.set(cache="in a transaction")
-        return await self._fetch(statement, values, limit=limit)
+        return await self._fetch(statement, values, op, limit=limit)
 
-    async def _fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
-        plain = checked(statement.values(values))
-        return await self._session(writes=not statement.reads).fetch(statement, plain, limit=limit)
+    async def _fetch(
+        self, statement: Statement, values: Sequence[Any], op: Operation, *, limit: int | None = None
+    ) -> Rows:
+        plain, session = checked(statement.values(values)), self._session(writes=not statement.reads)
+        try:
+            found = await session.fetch(statement, plain, limit=limit)
+        except UNSETTLED:
+            self._ran(statement, op._start, settled=False)
+            raise
+        self._ran(statement, op._start)
+        return found
 
     async def _read(
-        self, statement: Statement, values: Sequence[Any], reader: Callable[[tuple[str, ...]], ReadRows]
+        self,
+        statement: Statement,
+        values: Sequence[Any],
+        reader: Callable[[tuple[str, ...]], ReadRows],
+        op: Operation,
     ) -> list[Any]:
         """Fetch all rows and read them: in the engine's thread where it has one, else in pieces on the loop."""
-        plain = checked(statement.values(values))
-        session = self._session(writes=not statement.reads)
         if self._reads_in_thread:
-            return await cast("SupportsReading", session).fetch_read(statement, plain, reader)
-        columns, rows = await session.fetch(statement, plain)
+            session = cast("SupportsReading", self._session(writes=not statement.reads))
+            return await session.fetch_read(statement, checked(statement.values(values)), reader)
+        columns, rows = await self._fetch(statement, values, op)
         return await in_pieces(reader(columns), rows)
 
 

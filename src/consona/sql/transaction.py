@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from consona.errors import QueryError
 from consona.sql.engine import Begin, OpenTransaction, Session, SupportsReading
+from consona.sql.placeholders import Statement
 from consona.sql.queries import Queries
 
 if TYPE_CHECKING:  # the database makes transactions, so the import can only go one way
@@ -51,6 +52,8 @@ class Transaction(Queries):
         self._state = "not begun"
         self._task: asyncio.Task[Any] | None = None
         self._hooks: list[Callable[[], object]] = []
+        self._ran_in_it: dict[str, Statement] = {}
+        self._had_savepoints = False
 
     @property
     def native(self) -> Any:
@@ -94,8 +97,17 @@ class Transaction(Queries):
         """
         session = self._opened()
         self._leave("committed")
-        with self.observer.operation("COMMIT" if self._parent is None else "RELEASE"):
-            await session.commit()
+        settled = False
+        began_ns = self.observer.clock()
+        try:
+            with self.observer.operation("COMMIT" if self._parent is None else "RELEASE"):
+                await session.commit()
+            settled = True
+        finally:
+            if self._parent is None:
+                self.database._all_ran(self._ran_in_it, began_ns, settled=settled, whole=not self._had_savepoints)
+            else:
+                self._parent._ran_in_it |= self._ran_in_it
         if self._parent is not None:
             self._parent._hooks += self._hooks
         else:
@@ -122,6 +134,9 @@ class Transaction(Queries):
         else:
             await self.rollback()
 
+    def _ran(self, statement: Statement, began_ns: int, *, settled: bool = True) -> None:  # noqa: ARG002  the commit decides
+        self._ran_in_it[statement.source] = statement
+
     def _session(self, *, writes: bool) -> Session:  # noqa: ARG002  both run in it
         session = self._opened()
         if self._child is not None:
@@ -144,6 +159,7 @@ class Transaction(Queries):
             )
         session = self._opened()
         self._child = child
+        self._had_savepoints = True
         try:
             return await session.begin(replace(child._how))
         except BaseException:

@@ -75,7 +75,8 @@ def test_a_time_function_of_a_column_is_known(sql):
     [
         ("INSERT INTO a SELECT * FROM b", "a", SQLITE),
         ("INSERT INTO a (x) VALUES (?) ON CONFLICT DO NOTHING RETURNING id", "a", SQLITE),
-        ("UPDATE a SET x = (SELECT MAX(y) FROM b)", "a b", SQLITE),  # one too many is no harm
+        ("UPDATE a SET x = (SELECT MAX(y) FROM b)", "a", SQLITE),
+        ("DELETE FROM a USING b WHERE a.id = b.id", "a", POSTGRESQL),
         ("DELETE FROM a WHERE x = ?", "a", POSTGRESQL),
         ("TRUNCATE a, b", "a b", POSTGRESQL),
         ("WITH gone AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM gone", "a b", POSTGRESQL),

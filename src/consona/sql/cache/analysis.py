@@ -16,7 +16,7 @@ from sqlglot.optimizer.scope import traverse_scope
 from consona.errors import ValidationError
 from consona.sql.cache.deterministic import unknown_word
 from consona.sql.cache.facts import Facts
-from consona.sql.dialect import Dialect
+from consona.sql.dialect import MYSQL, Dialect
 from consona.sql.placeholders import Token, tokens
 
 __all__ = ["analyse"]
@@ -41,7 +41,7 @@ def analyse(sql: str, dialect: Dialect) -> Facts:
     except (SqlglotError, ValidationError, RecursionError, ValueError, TypeError, AttributeError) as error:
         return Facts(writes=None, reason=f"it cannot be parsed ({type(error).__name__})")
     unknown = unknown_word(pieces)
-    writes = _writes(parsed, unknown)
+    writes = _writes(parsed, unknown, dialect)
     if not isinstance(parsed, exp.Query):
         return Facts(writes=writes, reason=f"it is no SELECT ({parsed.key})")
     if writes is None or writes:
@@ -66,7 +66,7 @@ def _parsable(pieces: list[Token]) -> list[str]:
     return texts
 
 
-def _writes(parsed: exp.Expr, unknown: str) -> frozenset[str] | None:
+def _writes(parsed: exp.Expr, unknown: str, dialect: Dialect) -> frozenset[str] | None:
     changing = list(parsed.find_all(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.TruncateTable))
     if not changing and isinstance(parsed, exp.Query):
         if parsed.find(exp.Into):
@@ -80,7 +80,7 @@ def _writes(parsed: exp.Expr, unknown: str) -> frozenset[str] | None:
             if unknown or None in found:
                 return None
             tables.update(_name(table) for table in found if table is not None)
-            if isinstance(node, exp.Delete | exp.Update):  # MySQL changes several tables at once
+            if dialect is MYSQL and isinstance(node, exp.Delete | exp.Update):  # which changes several tables at once
                 tables.update(_name(table) for table in node.find_all(exp.Table))
         return frozenset(tables)
     return None  # CREATE, ALTER, CALL, …: may change anything

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Protocol, runtime_checkable
 
-__all__ = ["Freshness", "SupportsFreshness"]
+__all__ = ["Freshness", "SupportsFreshness", "SupportsWatching"]
 
 
 class Freshness(Protocol):
@@ -20,8 +20,10 @@ class Freshness(Protocol):
 
     strict_only: bool
     """Whether it can only tell by asking."""
+    wants_writes: bool
+    """Whether `wrote` must be called; False where the database tells of this process' changes too."""
 
-    async def examine(self, tables: frozenset[str]) -> str:
+    async def examine(self, tables: frozenset[str], *, strict: bool) -> str:
         """Why answers from these tables cannot be kept now; nothing where they can. Quick for tables that it knows."""
 
     def stamp(self, tables: frozenset[str]) -> Hashable | None:
@@ -30,8 +32,11 @@ class Freshness(Protocol):
     async def asked(self, tables: frozenset[str]) -> Hashable | None:
         """The state now, by asking the database, whatever it takes. For `Strict`."""
 
-    def wrote(self, tables: frozenset[str] | None) -> None:
-        """This process changed these tables (None: nobody knows which); called before its caller goes on."""
+    def wrote(self, tables: frozenset[str] | None, began: float, *, settled: bool, whole: bool) -> None:
+        """This process changed these tables (None: nobody knows which) at once; called before its caller goes on.
+
+        It began at `began`, in seconds of `time.perf_counter`. Not `settled`: it may yet happen, as what was cancelled on its way. `whole`: each of them was changed.
+        """
 
     async def close(self) -> None: ...
 
@@ -39,3 +44,10 @@ class Freshness(Protocol):
 @runtime_checkable
 class SupportsFreshness(Protocol):
     def freshness(self) -> Freshness: ...
+
+
+@runtime_checkable
+class SupportsWatching(Protocol):
+    """Of an engine that tells of changes only where it was asked to."""
+
+    async def watch_tables(self, tables: Sequence[str], *, strict: bool) -> None: ...

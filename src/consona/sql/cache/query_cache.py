@@ -17,7 +17,7 @@ import asyncio
 import contextvars
 import copy
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ __all__ = ["QueryCache"]
 MAX_FACTS: Final = 1000
 MAX_REASONS: Final = 50
 UNKNOWN: Final = "the engine cannot tell now whether something changed"
+MAX_LEARNING: Final = 4
 MANY_ROWS: Final = 1000
 """From so many on, an answer is measured in a thread."""
 _PLAIN: Final = frozenset({int, str, bytes, bool, type(None)})
@@ -72,6 +73,7 @@ class QueryCache:
         self._facts: dict[str, Facts] = {}
         self._flights: dict[Hashable, _Flight] = {}
         self._refused: dict[str, int] = {}
+        self._learning: set[asyncio.Task[Facts]] = set()
         self._closed = False
         self._counts = {
             "hits": 0,
@@ -112,10 +114,10 @@ class QueryCache:
             ask: Asks the database. May run in another task than this one.
         """
         facts = self._facts.get(statement.source) or await self._learn(statement.source)
-        stamp = await self._stamp(facts, strict=strict) if not facts.reason else None
-        reason = facts.reason or ("" if stamp is not None else UNKNOWN) or await self.freshness.examine(facts.reads)
-        if reason or stamp is None:
-            self.refuse(reason)
+        reason = facts.reason or await self._examined(facts, strict=strict)
+        stamp = await self._stamp(facts, strict=strict) if not reason else None
+        if stamp is None:
+            self.refuse(reason or UNKNOWN)
             return await ask()
         key = _key(statement.source, values, limit)
         kept = self._kept.get(key)
@@ -126,10 +128,29 @@ class QueryCache:
             self._kept.drop(key)
         return await self._join(key, stamp, partial(self._fill, key, stamp, facts, strict=strict, ask=ask))
 
-    def wrote(self, sql: str) -> None:
-        """A statement of this process has run, or may have."""
-        facts = self._facts.get(sql)
-        self.freshness.wrote(facts.writes if facts is not None else None)
+    def wrote(self, statements: Iterable[str], began: float, *, settled: bool, whole: bool) -> None:
+        """These statements of this process have happened together, or (not `settled`) may yet happen.
+
+        Called before their caller goes on. They (or their commit) began at `began`, by `time.perf_counter`.
+        `whole`: all of them happened, none was undone by a savepoint.
+        """
+        tables: set[str] | None = set()
+        for sql in statements:
+            facts = self._facts.get(sql)
+            if facts is None:
+                self._learn_soon(sql)
+            if facts is None or facts.writes is None:
+                tables = None
+            elif tables is not None:
+                tables |= facts.writes
+        if tables is None or tables:
+            self.freshness.wrote(None if tables is None else frozenset(tables), began, settled=settled, whole=whole)
+
+    def _learn_soon(self, sql: str) -> None:
+        if len(self._learning) < MAX_LEARNING and not self._closed:
+            task = asyncio.create_task(self._learn(sql), context=contextvars.Context())
+            self._learning.add(task)
+            task.add_done_callback(self._learning.discard)
 
     def clear(self) -> None:
         self._kept.clear()
@@ -156,8 +177,18 @@ class QueryCache:
             flight.task.cancel()
         if tasks := [flight.task for flight in self._flights.values()]:
             await asyncio.wait(tasks)
+        if self._learning:
+            await asyncio.wait(self._learning)
         self._kept.clear()
         await self.freshness.close()
+
+    async def _examined(self, facts: Facts, *, strict: bool) -> str:
+        """Why it cannot be kept, seen while nothing changed; so no view can take a table's place meanwhile."""
+        while True:
+            before = None if strict else self.freshness.stamp(facts.reads)
+            reason = await self.freshness.examine(facts.reads, strict=strict)
+            if reason or before is None or before == self.freshness.stamp(facts.reads):
+                return reason
 
     async def _learn(self, sql: str) -> Facts:
         facts = await asyncio.to_thread(_parsed, sql, self._dialect)

@@ -24,6 +24,7 @@ class SQLiteFreshness:
 
     promise = "never stale: each commit to the file is seen, whoever makes it"
     strict_only = False
+    wants_writes = False
 
     def __init__(self, engine: SQLiteEngine) -> None:
         self._engine = engine
@@ -31,7 +32,7 @@ class SQLiteFreshness:
         self._unsafe: dict[str, str] = {}
         """Views and virtual tables whose rows follow from more than the file, and why."""
 
-    async def examine(self, tables: frozenset[str]) -> str:
+    async def examine(self, tables: frozenset[str], *, strict: bool) -> str:  # noqa: ARG002  it is always
         await self._look_at_schema()
         for table in sorted(tables):
             schema, _, name = table.rpartition(".")
@@ -47,7 +48,7 @@ class SQLiteFreshness:
     async def asked(self, tables: frozenset[str]) -> Hashable | None:
         return self.stamp(tables)
 
-    def wrote(self, tables: frozenset[str] | None) -> None:
+    def wrote(self, tables: frozenset[str] | None, began: float, *, settled: bool, whole: bool) -> None:
         """The file tells it."""
 
     async def close(self) -> None:

@@ -218,7 +218,10 @@ class Migrations:
                 return
             async with held(self._lock(session), self.db.name, wait_s=self.wait):
                 await self._history.prepare(session)
-                yield session
+                try:
+                    yield session
+                finally:
+                    self.db._anything_ran()
 
     def _lock(self, session: Session) -> Lock:
         if self.db.dialect is POSTGRESQL:

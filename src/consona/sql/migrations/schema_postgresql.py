@@ -43,6 +43,7 @@ CROSS JOIN LATERAL (
     FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
     WHERE x.indrelid = c.oid AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = x.indexrelid AND contype <> 'f')
   UNION ALL SELECT 'trigger ' || tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal
+    AND tgname <> 'consona_changed'
   UNION ALL SELECT 'policy ' || polname, concat_ws(' ', polcmd, polpermissive,
     pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) FROM pg_policy WHERE polrelid = c.oid
   UNION ALL SELECT 'row security', 'on' WHERE c.relrowsecurity
