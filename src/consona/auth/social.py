@@ -251,6 +251,8 @@ class SocialAuthManager(Part):
         with contextlib.suppress(ValidationError):
             key = email_key(email) if email else None
             if key and await self.accounts.db.fetch_value("SELECT 1 FROM consona_accounts WHERE email_key = ?", key):
+                if await self._account_of(profile) is not None:
+                    raise _MadeMeanwhileError
                 raise Conflict(
                     "There is an account with this e-mail address.",
                     hint=f"Sign in to it as before; then link {provider} with it.",
