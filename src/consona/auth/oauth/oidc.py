@@ -5,6 +5,7 @@ Source: OpenID Connect Core 1.0 (section 3.1.3.7, what is checked of an id_token
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -87,6 +88,7 @@ class OIDC(OAuth2):
         self._told_at = float("-inf")
         self._keys: dict[str, dict[str, Any]] = {}
         self._keys_at = float("-inf")
+        self._fetching = asyncio.Lock()
 
     def issuers(self) -> frozenset[str]:
         """What may stand in an id_token as its issuer."""
@@ -169,14 +171,14 @@ class OIDC(OAuth2):
         """The service's key of that id, for that algorithm, if it is meant for that."""
         if algorithm not in ASYMMETRIC:
             raise TokenInvalid("it is signed in a way that is not accepted")
-        now = time.monotonic()
-        if self._find(key_id) is None and now - self._keys_at >= KEYS_EVERY_S:
-            self._keys_at = now
-            told = await self._call("GET", self._told["jwks_uri"])
-            keys = told.get("keys") if isinstance(told, dict) else None
-            if not isinstance(keys, list):
-                raise ProviderFailed(f"{self.name} did not give its keys.")
-            self._keys = {str(key.get("kid", "")): key for key in keys[:100] if isinstance(key, dict)}
+        async with self._fetching:  # who comes meanwhile waits for the same answer
+            if self._find(key_id) is None and time.monotonic() - self._keys_at >= KEYS_EVERY_S:
+                told = await self._call("GET", self._told["jwks_uri"])
+                keys = told.get("keys") if isinstance(told, dict) else None
+                if not isinstance(keys, list):
+                    raise ProviderFailed(f"{self.name} did not give its keys.")
+                self._keys = {str(key.get("kid", "")): key for key in keys[:100] if isinstance(key, dict)}
+                self._keys_at = time.monotonic()
         found = self._find(key_id)
         if found is None or found.get("alg", algorithm) != algorithm:
             raise TokenInvalid("no key of the service has signed it")
