@@ -15,7 +15,7 @@ from consona.chapter import APIError
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "chapter"
 PROGRAMS = sorted(path.name for path in FOLDER.glob("*.py"))
-PAGE = (ROOT / "docs" / "chapter" / "rest.md").read_text(encoding="utf-8")
+PAGES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "chapter").glob("*.md")))
 
 
 def run(name: str) -> str:
@@ -35,7 +35,7 @@ def load(name: str):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_runs_twice_with_the_result_that_its_page_shows(name):
-    [shown] = re.findall(rf"<!-- output of {name} -->\n```text\n(.*?)```", PAGE, re.DOTALL)
+    [shown] = re.findall(rf"<!-- output of {name} -->\n```text\n(.*?)```", PAGES, re.DOTALL)
     assert run(name) == shown
     assert run(name) == shown
 

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -68,6 +68,8 @@ class AccountSettings:
     hash_cost: HashCost | None = None
     """How much work a password's hash is; by default found out on the first start, and kept in the database."""
     hash_workers: int | None = None
+    claims: Callable[[Account], Mapping[str, Any]] = field(default=lambda account: {"name": account.name})
+    """What an access token says beside what it must; whoever has the token can read it."""
     registration: bool = True
     """Whether strangers may make themselves an account at `/auth/register`."""
     new_roles: tuple[str, ...] = ()
@@ -421,7 +423,11 @@ class AuthenticationSystem(Part):
 
     def _session(self, row: Row, session: str, refresh: str, *, device: str = "") -> Session:
         token = self.tokens.issue(
-            row.id, roles=row.role_names, session=session, version=row.version, claims={"name": row.name}
+            row.id,
+            roles=row.role_names,
+            session=session,
+            version=row.version,
+            claims=self.settings.claims(row.account),
         )
         return Session(row.account, session, token.text, refresh, self.tokens.ttl, device)
 
@@ -583,6 +589,12 @@ class AuthenticationSystem(Part):
         return await self._change(
             row.id, "password changed", {"password": kept}, actor=actor, address=address, end_sessions=True, but=session
         )
+
+    async def locked(self, account: str) -> float:
+        """For how many seconds no guess at an account's password is taken; 0.0 where one is."""
+        self._require_started()
+        with self.observer.operation("locked"):
+            return await self._guesses.locked(account)
 
     async def unlock(self, account: str) -> None:
         """Take guesses again, whatever happened before."""

@@ -105,6 +105,14 @@ class Guesses:
                 "UPDATE consona_guesses SET guesses = guesses - 1 WHERE name = ? AND guesses > 0", name
             )
 
+    async def locked(self, account: str) -> float:
+        """For how many seconds no guess at this account is taken from anywhere unknown; 0.0 where one is."""
+        limit = self._lockout.guesses if self._lockout.hard else self._lockout.account_guesses
+        until = await self._db.fetch_value(
+            "SELECT until FROM consona_guesses WHERE name = ? AND guesses >= ?", f"a:{account}", limit
+        )
+        return 0.0 if until is None else max(0.0, until - self._clock())
+
     async def unlock(self, account: str) -> None:
         """Take guesses again, whatever happened: for whoever runs the service."""
         marks = (f"a:{account}", f"p:{account}:%", f"d:{account}:%")

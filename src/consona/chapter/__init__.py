@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from consona.chapter.api_client import APIClient
     from consona.chapter.api_server import APIServer
+    from consona.chapter.authentication_system import AuthenticationSystem
     from consona.chapter.errors import APIError, AuthenticationError, RouteNotFoundError, ValidationError
+    from consona.chapter.jwt_manager import JWTManager
     from consona.chapter.narration import narrate, show, think
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "APIError",
     "APIServer",
     "AuthenticationError",
+    "AuthenticationSystem",
+    "JWTManager",
     "RouteNotFoundError",
     "ValidationError",
     "narrate",
@@ -33,6 +37,8 @@ __all__ = [
 _NAMES: Final[dict[str, str]] = {
     "api_client": "APIClient",
     "api_server": "APIServer",
+    "authentication_system": "AuthenticationSystem",
+    "jwt_manager": "JWTManager",
     "errors": "APIError AuthenticationError RouteNotFoundError ValidationError",
     "narration": "narrate show think",
 }
