@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final = ("run", "up", "new", "client", "migrate", "keys", "doctor")
+COMMANDS: Final = ("run", "up", "new", "client", "migrate", "worker", "queue", "keys", "doctor")
 
 
 def main(arguments: list[str] | None = None) -> None:

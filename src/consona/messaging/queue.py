@@ -366,6 +366,10 @@ class MessageQueue(Part):
         self._put_since = 0
         return self._depth
 
+    async def names(self) -> list[str]:
+        """The names of all queues at the same address, sorted."""
+        return await self._inspection().queues()
+
     async def dead_letters(self, *, after: str = "") -> AsyncIterator[DeadLetter]:
         """Those that will not be tried again by themselves, in the order in which they died."""
         while letters := await self._inspection().dead(self.name, after=after, limit=100):
