@@ -126,6 +126,21 @@ async def test_waiting_in_vain_ends(engine):
     assert await asyncio.wait_for(bodies(engine, wait_s=0.05), 20) == []
 
 
+async def test_a_taker_that_is_cancelled_takes_nothing_along(engine):
+    for n in range(50):
+        await engine.put("q", entries(str(n).encode()))
+        taker = asyncio.create_task(take(engine, 1))
+        for _ in range(n % 10):
+            await asyncio.sleep(0)
+        taker.cancel()
+        await asyncio.wait([taker])
+        if not taker.cancelled():
+            await engine.settle("q", taker.result())
+    left = await take(engine, 100)
+    assert {lease.attempt for lease in left} <= {1}
+    assert (await engine.depth("q")).leased == len(left)
+
+
 # Leases.
 
 

@@ -6,11 +6,13 @@ thing: a time in the future. Of each key only the first message is `free`; settl
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import apsw
@@ -106,7 +108,7 @@ class SQLiteQueues:
             due = await engine.read_now(lambda db: _next_due(db, queue))
             now = self._clock()
             if due is not None and due <= now:
-                leases = await engine.write(lambda db: _take(db, queue, limit, lease_s, self._clock()))
+                leases = await self._take(queue, limit, lease_s)
                 if leases:
                     return leases
                 continue  # another was faster
@@ -114,6 +116,17 @@ class SQLiteQueues:
             if left <= 0 or self._engine is not engine:
                 return []
             await engine.changed(seen, timeout=left if due is None else min(left, due - now))
+
+    async def _take(self, queue: str, limit: int, lease_s: float) -> list[Lease]:
+        engine = self._opened()
+        taking = asyncio.create_task(engine.write(lambda db: _take(db, queue, limit, lease_s, self._clock())))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            now = self._clock()
+            for lease in await taking:  # nobody has them, so they go back at once, untried
+                await engine.write(partial(_release, lease=lease, now=now, delay_s=0.0, error="", dead=False))
+            raise
 
     async def settle(self, queue: str, leases: Sequence[Lease]) -> list[Lease]:
         del queue  # ids are of one queue
