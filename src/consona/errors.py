@@ -25,6 +25,7 @@
     │   ├── DatabaseReadOnly
     │   ├── DiskFull
     │   ├── PoolTimeout             no connection was free in time; the message says who holds them
+    │   ├── StatementError          the statement cannot be understood: its syntax, or a name that does not exist
     │   ├── TransactionConflict     others were in the way: a deadlock, or changes that cannot be put in an order
     │   └── TransactionOpen         a call that would wait for its own task's transaction
     ├── MigrationError
@@ -75,6 +76,7 @@ __all__ = [
     "QueryError",
     "QueueFull",
     "RateLimited",
+    "StatementError",
     "TransactionConflict",
     "TransactionOpen",
     "ValidationError",
@@ -320,10 +322,40 @@ class ConnectionLost(QueryError):
 
 
 class ConstraintFailed(QueryError):
-    """The change breaks a rule of the schema: UNIQUE, NOT NULL, CHECK, a foreign key, a type."""
+    """The change breaks a rule of the schema: UNIQUE, NOT NULL, CHECK, a foreign key, a type.
+
+    Which one is in its attributes, each empty where the database does not tell it.
+
+    Attributes:
+        rule: `unique`, `not null`, `check`, `foreign key`, `type`, or `other` (a trigger's).
+        table: The table's name.
+        columns: The columns that the rule is about.
+        constraint: The rule's own name.
+
+    Example:
+        >>> ConstraintFailed("…", rule="unique", table="users", columns=("email",)).columns
+        ('email',)
+    """
 
     code = "query.constraint"
     status = 409
+
+    @property
+    def rule(self) -> str:
+        return str(self.context.get("rule", ""))
+
+    @property
+    def table(self) -> str:
+        return str(self.context.get("table", ""))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        column = self.context.get("column")
+        return tuple(self.context.get("columns", () if column is None else (column,)))
+
+    @property
+    def constraint(self) -> str:
+        return str(self.context.get("constraint", ""))
 
 
 class DatabaseLocked(QueryError):
@@ -365,6 +397,19 @@ class PoolTimeout(QueryError):
     hint = "Look at who holds the connections: shorten that work, or raise `max_size` within what the server allows."
 
 
+class StatementError(QueryError):
+    """The database does not understand the statement: its syntax, or a table, column or function that is not there.
+
+    Attributes:
+        place: Where in the statement as you wrote it (`line 2, character 5`); empty where it is not known.
+    """
+
+    code = "query.statement"
+    hint = "Look at the statement there, and whether the migrations ran."
+
+    @property
+    def place(self) -> str:
+        return str(self.context.get("place", ""))
 class TransactionConflict(QueryError):
     """Other transactions were in the way: a deadlock, or changes that cannot be put in an order. Nothing was written."""
 

@@ -1,70 +1,17 @@
-"""The promises of SQL, kept by every engine: the same tests run over all of them.
-
-An engine joins by one entry in `ENGINES`: how to have a new, empty database, and how to declare the types.
-"""
+"""The promises of SQL, kept by every engine: the same tests run over all of them. `sql_engines.py` has the engines."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-import database_servers
-from consona.errors import ConstraintFailed, QueryError, TransactionOpen, ValidationError
+import sql_engines
+from consona.errors import ConstraintFailed, QueryError, StatementError, TransactionOpen, ValidationError
 from consona.sql.database import SQLDatabase
 
 
-@dataclass(frozen=True)
-class Engine:
-    """How the tests use an engine."""
-
-    new: Callable[[Path], AbstractAsyncContextManager[str]]
-    """Makes an empty database and gives its address; removes it in the end."""
-    key: str = "INTEGER PRIMARY KEY"
-    """The type of a key that the database generates."""
-    isolates_readers: bool = True
-    """Whether others can read while a transaction is open."""
-
-
-@asynccontextmanager
-async def sqlite_file(folder: Path) -> AsyncIterator[str]:
-    yield f"sqlite:///{folder / 'shop.db'}"
-
-
-@asynccontextmanager
-async def sqlite_memory(folder: Path) -> AsyncIterator[str]:
-    yield f"sqlite://{folder.name}"
-
-
-@asynccontextmanager
-async def postgresql(folder: Path) -> AsyncIterator[str]:
-    with database_servers.empty_postgresql() as url:
-        yield url
-
-
-@asynccontextmanager
-async def mysql(folder: Path) -> AsyncIterator[str]:
-    with database_servers.empty_mysql() as url:
-        yield url
-
-
-ENGINES = {
-    "sqlite file": Engine(new=sqlite_file),
-    "sqlite memory": Engine(new=sqlite_memory, isolates_readers=False),
-    "postgresql": Engine(new=postgresql, key="SERIAL PRIMARY KEY"),
-    "mariadb": Engine(new=mysql, key="INTEGER AUTO_INCREMENT PRIMARY KEY"),
-}
-
-
-SERVERS = {"postgresql", "mariadb"}
-"""Engines that need a server."""
-
-
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.servers] * (name in SERVERS)) for name in ENGINES])
+@pytest.fixture(params=sql_engines.PARAMETERS)
 def engine(request):
-    return ENGINES[request.param]
+    return request.param
 
 
 @pytest.fixture
@@ -116,16 +63,23 @@ async def test_names_for_values_may_repeat_and_come_in_any_order(db):
 
 async def test_what_the_schema_forbids_is_a_constraint_that_failed(db):
     await add(db, "Rex")
-    with pytest.raises(ConstraintFailed):
+    with pytest.raises(ConstraintFailed) as caught:
         await add(db, "Rex")
-    with pytest.raises(ConstraintFailed):
+    assert caught.value.rule == "unique"
+    with pytest.raises(ConstraintFailed) as caught:
         await db.execute("INSERT INTO pets (name) VALUES (?)", None)
+    assert (caught.value.rule, caught.value.columns) == ("not null", ("name",))
     assert await names(db) == ["Rex"]
 
 
-async def test_a_statement_that_is_no_sql_is_a_query_error(db):
-    with pytest.raises(QueryError):
-        await db.fetch_all("SELECT * FRM pets")
+async def test_a_statement_that_the_database_does_not_understand_says_where(db):
+    with pytest.raises(StatementError) as caught:
+        await db.fetch_all("SELECT *\nFRM pets WHERE age = :age", {"age": 5})
+    assert caught.value.place in {"", "line 2, character 1", "line 2, character 5"}
+    with pytest.raises(StatementError):
+        await db.fetch_all("SELECT * FROM nobody")
+    with pytest.raises(StatementError):
+        await db.execute("UPDATE pets SET nothing = 1")
 
 
 async def test_many_rows_happen_together_or_not_at_all(db):

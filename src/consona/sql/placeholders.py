@@ -57,6 +57,14 @@ class Statement:
     """The first table that it names, as written, or nothing."""
     reads: bool
     """Whether it looks as if it changed nothing. The database has the last word."""
+    shifts: tuple[tuple[int, int], ...] = ()
+    """Where `text` and `source` are side by side again, behind each piece that differs."""
+
+    def place(self, offset: int) -> str:
+        """Where in `source` that is what stands at `offset` of `text`: `line 2, character 5`."""
+        behind = [shift for shift in self.shifts if shift[0] <= offset]
+        in_text, in_source = behind[-1] if behind else (0, 0)
+        return _place(self.source, min(in_source + offset - in_text, len(self.source)))
 
     def values(self, given: Sequence[Any]) -> Sequence[Any]:
         """The values in the order of the driver's placeholders.
@@ -135,8 +143,11 @@ def compile_statement(sql: str, dialect: Dialect) -> Statement:
         )
     names = tuple(token.text[1:] for token in named) if named else None
     verb, target, reads = _nature(pieces)
-    text = "".join(_rewritten(pieces, dialect, any_values=bool(marks or named)))
-    return Statement(text, sql, names, tuple(token.at for token in marks or named), verb, target, reads)
+    text, shifts = _rewritten(pieces, dialect, any_values=bool(marks or named))
+    places = tuple(token.at for token in marks or named)
+    return Statement(
+        text=text, source=sql, shifts=shifts, names=names, places=places, verb=verb, target=target, reads=reads
+    )
 
 
 def split_statements(sql: str, dialect: Dialect) -> list[Token]:
@@ -185,18 +196,27 @@ def _deeper(words: list[str]) -> int:
     return {"BEGIN": 1, "END": -1}.get(word, 0)
 
 
-def _rewritten(pieces: Sequence[Token], dialect: Dialect, *, any_values: bool) -> Iterator[str]:
-    number = 0
-    for kind, _, text in pieces:
+def _rewritten(
+    pieces: Sequence[Token], dialect: Dialect, *, any_values: bool
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The text for the driver, and its `shifts`."""
+    written: list[str] = []
+    shifts: list[tuple[int, int]] = []
+    number = length = 0
+    for kind, at, text in pieces:
+        ours = text
         if kind in {"mark", "named"}:
             number += 1
-            yield f"${number}" if dialect.placeholder == "$1" else dialect.placeholder
+            ours = f"${number}" if dialect.placeholder == "$1" else dialect.placeholder
         elif kind == "operator":
-            yield text.replace("??", "?")
+            ours = text.replace("??", "?")
         elif dialect.placeholder == "%s" and any_values:
-            yield text.replace("%", "%%")  # drivers of this style read the text as a format where there are values
-        else:
-            yield text
+            ours = text.replace("%", "%%")  # drivers of this style read the text as a format where there are values
+        written.append(ours)
+        length += len(ours)
+        if len(ours) != len(text):
+            shifts.append((length, at + len(text)))
+    return "".join(written), tuple(shifts)
 
 
 def _one_statement(sql: str, dialect: Dialect) -> None:
@@ -251,16 +271,17 @@ def _pattern(dialect: Dialect) -> re.Pattern[str]:
     if dialect.backslash:  # MySQL wants a space after the dashes, and has a second sign
         comments = [r"(?P<comment>--(?=[\s\x00-\x1f]|\Z)[^\n]*|\#[^\n]*"]
     comments.append(r")|(?P<nested>/\*)" if dialect.nested_comments else r"|/\*.*?(?:\*/|\Z))")
-    inside = r"(?:[^{0}\\]|{0}{0}|\\.)*" if dialect.backslash else r"(?:[^{0}]|{0}{0})*"
+    inside = r"(?:[^{0}\\]|{0}{0}|\\.)*+" if dialect.backslash else r"(?:[^{0}]|{0}{0})*+"
+    # Possessive (`*+`): else a text without an end would be read as one that ends at its first doubled quote.
     text = rf"'{inside.format(chr(39))}'"
     names = [rf'"{inside.format(chr(34))}"']
     if dialect.name != "postgresql":
-        names.append(r"`(?:[^`]|``)*`")
+        names.append(r"`(?:[^`]|``)*+`")
     if dialect.name == "sqlite":
         names.append(r"\[[^\]]*\]")
     parts = [r"(?P<space>\s+)", "".join(comments)]
     if dialect.dollar_quotes:
-        parts += [r"(?P<escaped>[eE]'(?:[^'\\]|''|\\.)*')", r"(?P<dollar>\$(?:[^\W\d]\w*)?\$)"]
+        parts += [r"(?P<escaped>[eE]'(?:[^'\\]|''|\\.)*+')", r"(?P<dollar>\$(?:[^\W\d]\w*)?\$)"]
     parts.append(rf"(?P<text>{text})|(?P<name>{'|'.join(names)})")
     parts += [r"(?P<word>[^\W\d][\w$]*)", r"(?P<number>\d[\w.]*)", r"(?P<cast>::|:=)"]
     parts.append(r"(?P<named>(?<![\w)\]\"':]):[^\W\d]\w*)")

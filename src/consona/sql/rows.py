@@ -244,12 +244,12 @@ def column_reader(into: Any, columns: tuple[str, ...], dialect: Dialect) -> Read
         return _nothing
     if into is Any:
         return _first_of_each
-    reader = row_reader(into, columns[:1], dialect)
-    if len(columns) == 1:
-        return reader
+    # A Struct or dict is one value here, stored as JSON, not a row of fields.
+    reader = row_reader(tuple[into], columns[:1], dialect)
+    alone = len(columns) == 1
 
     def read(rows: list[tuple[Any, ...]], first: int = 1) -> list[Any]:
-        return reader([row[:1] for row in rows], first)
+        return [row[0] for row in reader(rows if alone else [row[:1] for row in rows], first)]
 
     return read
 

@@ -54,12 +54,16 @@ def executing(statement: Statement, values: Sequence[Any]) -> Callable[[apsw.Con
     text, verb = statement.text, statement.verb
 
     def execute(db: apsw.Connection) -> Done:
-        if verb in INSERTING:
-            db.set_last_insert_rowid(0)  # so that a row that was not inserted gives no key, and not another's
-            db.execute(text, values).fetchall()
-            return Done(db.changes(), db.last_insert_rowid() or None)
-        db.execute(text, values).fetchall()  # to the end, also where it gives rows that nobody asked for
-        return Done(db.changes() if verb in WRITING else 0)
+        try:
+            if verb in INSERTING:
+                db.set_last_insert_rowid(0)  # so that a row that was not inserted gives no key, and not another's
+                db.execute(text, values).fetchall()
+                return Done(db.changes(), db.last_insert_rowid() or None)
+            db.execute(text, values).fetchall()  # to the end, also where it gives rows that nobody asked for
+            return Done(db.changes() if verb in WRITING else 0)
+        except apsw.SQLError as error:
+            _note_place(error, statement)
+            raise
 
     return execute
 
@@ -76,11 +80,18 @@ def executing_many(statement: Statement, rows: Sequence[Sequence[Any]]) -> Calla
     return execute
 
 
+def _note_place(error: apsw.SQLError, statement: Statement) -> None:
+    """Say where in the user's text it is wrong. SQLite counts bytes of what it was given."""
+    offset = getattr(error, "error_offset", -1)
+    if offset >= 0:
+        error.add_note(statement.place(len(statement.text.encode()[:offset].decode(errors="ignore"))))
+
+
 def fetching(
     statement: Statement, values: Sequence[Any], limit: int | None = None
 ) -> Callable[[apsw.Connection], Rows]:
     def fetch(db: apsw.Connection) -> Rows:
-        columns, cursor = _opened(db, statement.text, values)
+        columns, cursor = _opened(db, statement, values)
         if limit is None:
             return Rows(columns, cursor.fetchall())
         rows = list(islice(cursor, limit))
@@ -96,7 +107,7 @@ def reading(
     """Read in pieces: the rows of one are gone before the next, which is kinder to memory and to the event loop."""
 
     def read(db: apsw.Connection) -> list[Any]:
-        columns, cursor = _opened(db, statement.text, values)
+        columns, cursor = _opened(db, statement, values)
         read_rows = reader(columns)
         found: list[Any] = []
         while rows := list(islice(cursor, PIECE_ROWS)):
@@ -125,15 +136,19 @@ def explaining(statement: Statement, values: Sequence[Any]) -> Callable[[apsw.Co
 def opening(
     statement: Statement, values: Sequence[Any]
 ) -> Callable[[apsw.Connection], tuple[tuple[str, ...], apsw.Cursor]]:
-    return lambda db: _opened(db, statement.text, values)
+    return lambda db: _opened(db, statement, values)
 
 
-def _opened(db: apsw.Connection, text: str, values: Sequence[Any]) -> tuple[tuple[str, ...], apsw.Cursor]:
-    cursor = db.execute(text, values)
+def _opened(db: apsw.Connection, statement: Statement, values: Sequence[Any]) -> tuple[tuple[str, ...], apsw.Cursor]:
+    try:
+        cursor = db.execute(statement.text, values)
+    except apsw.SQLError as error:
+        _note_place(error, statement)
+        raise
     try:
         return tuple(name for name, *_ in cursor.get_description()), cursor
     except apsw.ExecutionCompleteError:
-        return _columns(db, text, values), cursor
+        return _columns(db, statement.text, values), cursor
 
 
 def _columns(db: apsw.Connection, text: str, values: Sequence[Any]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 import apsw
 
@@ -15,6 +16,7 @@ from consona.errors import (
     DeadlineExceeded,
     DiskFull,
     QueryError,
+    StatementError,
 )
 from consona.storage.jobs import Session
 
@@ -46,11 +48,15 @@ def translated(error: BaseException, name: str) -> BaseException:
     ours: QueryError
     for classes, ours_class, words in _CLASSES:
         if isinstance(error, classes):
-            ours = ours_class(f"{name} {words} ({error}).", database=name)
+            ours = ours_class(f"{name} {words} ({error}).", database=name, **_rule(error))
             break
     else:
         ours = QueryError(f"{name}: {type(error).__name__}: {error}.", database=name)
-        if isinstance(error, apsw.IOError):
+        if isinstance(error, apsw.SQLError) and _NOT_UNDERSTOOD.search(str(error)):
+            place = "".join(getattr(error, "__notes__", ()))  # who runs statements of users notes it
+            at = f" at {place}" if place else ""
+            ours = StatementError(f"{name} does not understand the statement{at}: {error}.", database=name, place=place)
+        elif isinstance(error, apsw.IOError):
             ours = QueryError(f"{name}: the disk failed to read or write ({error}).", database=name)
     code = getattr(error, "extendedresult", None)
     if isinstance(code, int):
@@ -59,6 +65,40 @@ def translated(error: BaseException, name: str) -> BaseException:
         ours.hint = f"{ours.hint} If this was a read: use write() for statements that change something."
     ours.__cause__ = error
     return ours
+
+
+_RULES: Final = {
+    apsw.SQLITE_CONSTRAINT_UNIQUE: "unique",
+    apsw.SQLITE_CONSTRAINT_PRIMARYKEY: "unique",
+    apsw.SQLITE_CONSTRAINT_ROWID: "unique",
+    apsw.SQLITE_CONSTRAINT_NOTNULL: "not null",
+    apsw.SQLITE_CONSTRAINT_CHECK: "check",
+    apsw.SQLITE_CONSTRAINT_FOREIGNKEY: "foreign key",
+    apsw.SQLITE_CONSTRAINT_DATATYPE: "type",
+    apsw.SQLITE_MISMATCH: "type",
+}
+_COLUMNS: Final = re.compile(r"(?:constraint failed: |value in \w+ column )(?P<list>\S+\.\S+(?:, \S+\.\S+)*)$")
+_NAMED: Final = re.compile(r"constraint failed: (?:index '(?P<index>.+)'|(?P<check>.+))$")
+_NOT_UNDERSTOOD: Final = re.compile(
+    r"syntax error|incomplete input|^no such |has no column|unrecognized token|ambiguous column|wrong number of arg"
+    r"|misuse of |already exists|\d values? (?:for|were supplied)|cannot modify "
+)
+
+
+def _rule(error: apsw.Error) -> dict[str, Any]:
+    """What SQLite tells of the rule that a change breaks."""
+    if not isinstance(error, apsw.ConstraintError | apsw.MismatchError):
+        return {}
+    words = str(error)
+    rule = _RULES.get(
+        getattr(error, "extendedresult", 0), "foreign key" if words.startswith("FOREIGN KEY") else "other"
+    )
+    found = _COLUMNS.search(words)
+    if found and rule != "check":
+        pairs = [column.rpartition(".") for column in found["list"].split(", ")]
+        return {"rule": rule, "table": pairs[0][0], "columns": tuple(pair[2] for pair in pairs)}
+    named = _NAMED.search(words)
+    return {"rule": rule, "constraint": named["index"] or named["check"]} if named else {"rule": rule}
 
 
 def commit_is_unknown(error: BaseException) -> bool:
