@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         QueryError,
         QueueFull,
         RateLimited,
+        StatementError,
         TransactionConflict,
         TransactionOpen,
         ValidationError,
@@ -144,6 +145,7 @@ __all__ = [
     "ServerSettings",
     "SigningKey",
     "SocialAuthManager",
+    "StatementError",
     "Status",
     "Store",
     "Strict",
@@ -175,7 +177,7 @@ _NAMES: Final[dict[str, str]] = {
         " ConfigurationError Conflict ConnectError ConnectionLost ConsonaError ConstraintFailed"
         " DatabaseCorrupt DatabaseLocked DatabaseReadOnly DeadlineExceeded DeliveryError DiskFull"
         " FieldProblem GapError LeaseLost MigrationError MissingExtra NotFound NotStarted PermissionDenied"
-        " PipelineError PoolTimeout QueryError QueueFull RateLimited TransactionConflict TransactionOpen"
+        " PipelineError PoolTimeout QueryError QueueFull RateLimited StatementError TransactionConflict TransactionOpen"
         " ValidationError"
     ),
     "consona.messaging.queue": "MessageQueue",

@@ -410,6 +410,8 @@ class StatementError(QueryError):
     @property
     def place(self) -> str:
         return str(self.context.get("place", ""))
+
+
 class TransactionConflict(QueryError):
     """Other transactions were in the way: a deadlock, or changes that cannot be put in an order. Nothing was written."""
 

@@ -24,6 +24,7 @@ from consona.errors import (
     DeadlineExceeded,
     DiskFull,
     QueryError,
+    StatementError,
     TransactionConflict,
 )
 
@@ -34,6 +35,8 @@ ENDED: Final = {"57P01", "57P03", "57P05", "25P03"}
 
 _CLASSES: Final[dict[str, tuple[type[QueryError], str]]] = {
     "23": (ConstraintFailed, "refused the change"),
+    "42": (StatementError, "does not understand the statement"),
+    "42501": (QueryError, "refused the statement"),
     "40": (TransactionConflict, "could not run this beside others"),
     "55P03": (DatabaseLocked, "did not get a lock in time"),
     "25006": (DatabaseReadOnly, "may only be read here"),
@@ -54,6 +57,16 @@ _DATA: Final = {
 }
 _STORED: Final = {"22001", "22003", "22007", "22008", "22P02", "22P03"}
 """Of those, what a rule of the schema refuses."""
+_RULES: Final = {
+    "23505": "unique",
+    "23502": "not null",
+    "23514": "check",
+    "23503": "foreign key",
+    "23P01": "other",
+    **dict.fromkeys(_STORED, "type"),
+}
+_KEY: Final = re.compile(r"Key \(([^()]+)\)=")
+"""Of the detail only the names of the columns; behind them is the value."""
 _AGAIN: Final = "Run the transaction again as a whole: run_in_transaction() does it."
 _HINTS: Final = {
     "25P02": "Look at the first error in the transaction; use a savepoint for what may fail.",
@@ -122,6 +135,12 @@ def _of_server(error: asyncpg.PostgresError, name: str) -> ConsonaError:
     for attribute in ("table_name", "column_name", "constraint_name"):
         if found := getattr(error, attribute, None):
             context[attribute.removesuffix("_name")] = found
+    if rule := _RULES.get(state):
+        context["rule"] = rule
+    if (columns := _KEY.match(error.detail or "")) and rule == "unique":
+        context["columns"] = tuple(columns[1].split(", "))
+    if (position := getattr(error, "position", None)) and state[:2] == "42":
+        context["offset"] = int(position) - 1
     if state == "57014" and "timeout" in words:
         return DeadlineExceeded(f"{name}: {words}.", **context)
     if is_outdated(error):
