@@ -7,9 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeVar, cast, overload
 
-from consona.errors import CommitUnknown, ConfigurationError, DeadlineExceeded, FieldProblem, ValidationError
+from consona.errors import (
+    CommitUnknown,
+    ConfigurationError,
+    DeadlineExceeded,
+    FieldProblem,
+    StatementError,
+    ValidationError,
+)
 from consona.sql.cache.strict import Cache, lifetime
 from consona.sql.dialect import Dialect
 from consona.sql.engine import Done, ReadRows, Rows, Session, SupportsReading
@@ -20,7 +28,7 @@ from consona.sql.statement_figures import StatementFigures
 from consona.sql.values import checked
 from consona.telemetry.observer import Observer, Operation, Series
 
-__all__ = ["Known", "Queries", "Statements"]
+__all__ = ["Known", "Queries", "StatementOperation", "Statements"]
 
 T = TypeVar("T")
 
@@ -38,6 +46,18 @@ class Known(NamedTuple):
     statement: Statement
     series: Series
     finer: Series
+
+
+class StatementOperation(Operation):
+    """One run of a statement. An error that has an offset in the driver's text gets the place in the user's."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if error is not None and isinstance(error, StatementError) and isinstance(self.subject, Call):
+            offset = error.context.pop("offset", None)
+            if offset is not None:
+                place = error.context["place"] = self.subject.statement.place(offset)
+                error.args = (f"{error.message.removesuffix('.')} (at {place}).",)
+        super().__exit__(kind, error, tb)
 
 
 class Statements:
@@ -126,7 +146,7 @@ class Queries(ABC):
             TransactionOpen: This task has a transaction open, and did not ask that.
         """
         statement, series, finer = self._statements(sql)
-        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
+        with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             plain, session = checked(statement.values(values)), self._session(writes=True)
             try:
                 done = await session.execute(statement, plain)
@@ -148,7 +168,7 @@ class Queries(ABC):
             How many rows were changed altogether, and the key of the last one where the engine tells it.
         """
         statement, series, finer = self._statements(sql)
-        with Operation(self.observer, series, finer=finer, subject=Call(statement, None)) as op:
+        with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, None)) as op:
             plain = [_row_values(statement, row, number) for number, row in enumerate(rows, 1)]
             session = self._session(writes=True)
             try:
@@ -183,7 +203,7 @@ class Queries(ABC):
             QueryError: The database refused it.
         """
         statement, series, finer = self._statements(sql)
-        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
+        with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
                 rows = await self._read(statement, values, partial(row_reader, into, dialect=self.dialect), op)
             else:
@@ -201,7 +221,7 @@ class Queries(ABC):
     async def fetch_one(self, sql: str, *values: Any, into: Any = None, cache: Cache = None) -> Any:
         """The first row, or None where there is none. See `fetch_all`."""
         statement, series, finer = self._statements(sql)
-        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
+        with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
                 found = await self._fetch(statement, values, op, limit=1)
             else:
@@ -219,7 +239,7 @@ class Queries(ABC):
     async def fetch_value(self, sql: str, *values: Any, into: Any = Any, cache: Cache = None) -> Any:
         """The first column of the first row, or None where there is no row. See `fetch_all`."""
         statement, series, finer = self._statements(sql)
-        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
+        with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
                 found = await self._fetch(statement, values, op, limit=1)
             else:
@@ -237,7 +257,7 @@ class Queries(ABC):
     async def fetch_column(self, sql: str, *values: Any, into: Any = Any, cache: Cache = None) -> list[Any]:
         """The first column of all rows. See `fetch_all`."""
         statement, series, finer = self._statements(sql)
-        with Operation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
+        with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
             if cache is None:
                 column = await self._read(statement, values, partial(column_reader, into, dialect=self.dialect), op)
             else:
