@@ -75,7 +75,7 @@ async def test_what_the_schema_forbids_is_a_constraint_that_failed(db):
 async def test_a_statement_that_the_database_does_not_understand_says_where(db):
     with pytest.raises(StatementError) as caught:
         await db.fetch_all("SELECT *\nFRM pets WHERE age = :age", {"age": 5})
-    assert caught.value.place in {"", "line 2, character 1", "line 2, character 5"}
+    assert caught.value.place in {"line 2", "line 2, character 1", "line 2, character 5"}
     with pytest.raises(StatementError):
         await db.fetch_all("SELECT * FROM nobody")
     with pytest.raises(StatementError):

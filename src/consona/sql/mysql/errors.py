@@ -22,6 +22,7 @@ from consona.errors import (
     DeadlineExceeded,
     DiskFull,
     QueryError,
+    StatementError,
     TransactionConflict,
 )
 
@@ -54,6 +55,31 @@ _CLASSES: Final[dict[int, tuple[type[QueryError], str]]] = {
     **dict.fromkeys((1205, 1206, 3572), (DatabaseLocked, "did not get a lock in time")),
     **dict.fromkeys((1290, 1792, 1836), (DatabaseReadOnly, "may only be read here")),
     **dict.fromkeys((1021, 1041, 1114), (DiskFull, "cannot grow: its disk, or a limit, is full")),
+}
+_NOT_UNDERSTOOD: Final = {
+    1049,
+    1050,
+    1051,
+    1052,
+    1054,
+    1058,
+    1060,
+    1061,
+    1064,
+    1091,
+    1109,
+    1136,
+    1146,
+    1149,
+    1305,
+    1582,
+}
+_RULES: Final = {
+    **dict.fromkeys((1062, 1022, 1586, 1761, 1762), "unique"),
+    **dict.fromkeys((1048, 1364), "not null"),
+    **dict.fromkeys((4025, 3819), "check"),
+    **dict.fromkeys((1216, 1217, 1451, 1452), "foreign key"),
+    **dict.fromkeys((1264, 1265, 1292, 1366, 1406, 1411, 1525, 3140), "type"),
 }
 _HINTS: Final = {
     1044: "GRANT the right to the user of the address, or use another user.",
@@ -117,6 +143,8 @@ def translated(error: BaseException, name: str) -> BaseException:
 
 def _of(number: int, words: str, name: str) -> ConsonaError:
     context: dict[str, Any] = {"database": name, "errno": number}
+    if rule_kind := _RULES.get(number):
+        context["rule"] = rule_kind
     if number in {1062, 1022}:
         if (key := re.search(r"for key '(.+)'$", words)) is not None:
             context["constraint"] = key[1]
@@ -133,5 +161,11 @@ def _of(number: int, words: str, name: str) -> ConsonaError:
         )
     if number in {1969, 3024}:
         return DeadlineExceeded(f"{name}: the statement took longer than the server allows.", **context)
+    if number in _NOT_UNDERSTOOD:
+        line = re.search(r"at line (\d+)$", words)
+        place = f"line {line[1]}" if line else ""
+        return StatementError(
+            f"{name} does not understand the statement ({words}).", hint=_HINTS.get(number), place=place, **context
+        )
     kind, verb = _CLASSES.get(number, (QueryError, "refused the statement"))
     return kind(f"{name} {verb} ({words}).", hint=_HINTS.get(number), **context)
