@@ -31,7 +31,7 @@ class Dialect:
 
     name: str
     """`sqlite`, `postgresql` or `mysql` (MariaDB too); what sqlglot calls it, save for `postgresql`."""
-    placeholder: Literal["?", "$1", "%s"]
+    placeholder: Literal["?", "$1"]
     """What the driver wants in the place of `?` and `:name`."""
     quote: str
     """Around names."""

@@ -143,7 +143,7 @@ def compile_statement(sql: str, dialect: Dialect) -> Statement:
         )
     names = tuple(token.text[1:] for token in named) if named else None
     verb, target, reads = _nature(pieces)
-    text, shifts = _rewritten(pieces, dialect, any_values=bool(marks or named))
+    text, shifts = _rewritten(pieces, dialect)
     places = tuple(token.at for token in marks or named)
     return Statement(
         text=text, source=sql, shifts=shifts, names=names, places=places, verb=verb, target=target, reads=reads
@@ -196,9 +196,7 @@ def _deeper(words: list[str]) -> int:
     return {"BEGIN": 1, "END": -1}.get(word, 0)
 
 
-def _rewritten(
-    pieces: Sequence[Token], dialect: Dialect, *, any_values: bool
-) -> tuple[str, tuple[tuple[int, int], ...]]:
+def _rewritten(pieces: Sequence[Token], dialect: Dialect) -> tuple[str, tuple[tuple[int, int], ...]]:
     """The text for the driver, and its `shifts`."""
     written: list[str] = []
     shifts: list[tuple[int, int]] = []
@@ -210,8 +208,6 @@ def _rewritten(
             ours = f"${number}" if dialect.placeholder == "$1" else dialect.placeholder
         elif kind == "operator":
             ours = text.replace("??", "?")
-        elif dialect.placeholder == "%s" and any_values:
-            ours = text.replace("%", "%%")  # drivers of this style read the text as a format where there are values
         written.append(ours)
         length += len(ours)
         if len(ours) != len(text):
