@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from consona.auth.account import Account
 from consona.auth.account_routes import account_routes
+from consona.auth.api_keys import is_api_key
 from consona.auth.claims import Claims
 from consona.auth.errors import RevocationsStale, TokenInvalid
 from consona.auth.token_guard import allowed, as_kind, bearer
@@ -47,6 +48,8 @@ class AccountGuard:
         return Identity(claims.subject, roles=claims.roles, scopes=claims.scopes, claims={"token": claims})
 
     async def _claims(self, request: Request, token: str | None) -> Claims:
+        if token is not None and is_api_key(token):
+            return await self._accounts.keys.identify(token)
         if token is not None:
             return self._accounts.tokens.verify(token)
         claims = await self._accounts.browsers.identify(request)

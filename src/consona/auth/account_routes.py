@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from consona.auth.account import Account
+from consona.auth.api_keys import APIKeyInfo
 from consona.auth.browser_sessions import same_site
 from consona.auth.claims import Claims
 from consona.auth.errors import AccountDisabled, AccountLocked, LoginFailed, RefreshRefused
@@ -49,6 +50,18 @@ class Refresh(msgspec.Struct, forbid_unknown_fields=True):
 class NewPassword(msgspec.Struct, forbid_unknown_fields=True):
     old: str
     new: str
+
+
+class NewKey(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    scopes: list[str]
+    ttl: float | None = None
+    """Seconds that it lives; left out, for ever."""
+
+
+class MadeKey(msgspec.Struct):
+    key: str
+    info: APIKeyInfo
 
 
 class AccountView(msgspec.Struct):
@@ -147,6 +160,27 @@ def account_routes(accounts: AuthenticationSystem) -> Routes:
         await accounts.change_password(
             claims.subject, body.old, body.new, address=request.client_address, session=_session_of(claims)
         )
+
+    @routes.get("/keys")
+    async def keys(claims: CurrentUser[Claims]) -> list[APIKeyInfo]:
+        """The keys of this account, without their texts."""
+        _session_of(claims)
+        return await accounts.list_keys(claims.subject)
+
+    @routes.post("/keys", status=201)
+    async def make_key(body: NewKey, claims: CurrentUser[Claims]) -> MadeKey:
+        """Make a key for a program. Its text is in this answer, and nowhere else."""
+        _session_of(claims)
+        info, text = await accounts.make_key(claims.subject, body.name, body.scopes, ttl=body.ttl)
+        response = Response(json_encode(MadeKey(text, info)), status=201, media_type="application/json")
+        response.headers["cache-control"] = "no-store"
+        return response  # type: ignore[return-value]  # see above
+
+    @routes.delete("/keys/{id}", errors=[NotFound])
+    async def remove_key(id: str, claims: CurrentUser[Claims]) -> None:  # noqa: A002 the name in the path
+        """Let a key of this account count no more."""
+        _session_of(claims)
+        await accounts.remove_key(claims.subject, id)
 
     return routes
 

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -23,6 +23,7 @@ import msgspec
 
 from consona.auth.account import COLUMNS, Account, Row
 from consona.auth.account_guard import AccountGuard
+from consona.auth.api_keys import APIKeyInfo, APIKeys
 from consona.auth.audit import AuditLog
 from consona.auth.browser_sessions import BrowserSessions
 from consona.auth.claims import Claims
@@ -168,6 +169,7 @@ class AuthenticationSystem(Part):
             secure=self.settings.secure_cookies,
             clock=clock,
         )
+        self.keys = APIKeys(db, tokens.revocations, self.feed, self.audit, issuer=tokens.issuer, clock=clock)
         self._guard = AccountGuard(self)
         self._opened: contextlib.AsyncExitStack | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -350,6 +352,15 @@ class AuthenticationSystem(Part):
         with self.observer.operation("get"):
             return (await self._row(account)).account
 
+    async def all(self) -> AsyncGenerator[Account]:
+        """All accounts, in the order of their names."""
+        self._require_started()
+        with self.observer.operation("all"):
+            sql = f"SELECT {COLUMNS} FROM consona_accounts ORDER BY name_key"  # noqa: S608
+            async with contextlib.aclosing(self.db.stream(sql, into=Row)) as rows:
+                async for row in rows:
+                    yield row.account
+
     async def _row(self, account: str, tx: Transaction | None = None) -> Row:
         where = self.db if tx is None else tx
         row = await where.fetch_one(f"SELECT {COLUMNS} FROM consona_accounts WHERE id = ?", account, into=Row)  # noqa: S608
@@ -520,6 +531,44 @@ class AuthenticationSystem(Part):
         with self.observer.operation("sessions"):
             return await self._sessions.of(account)
 
+    # API keys.
+
+    async def make_key(
+        self, account: str, name: str, scopes: Iterable[str], *, ttl: float | None = None
+    ) -> tuple[APIKeyInfo, str]:
+        """A key for a program that acts in an account's name, and its text, which is shown this once.
+
+        Args:
+            account: The account's id.
+            name: What its owner calls it.
+            scopes: What it is good for, at least one permission or pattern; never more than its owner may do.
+            ttl: Seconds that it lives; None for ever.
+
+        Raises:
+            NotFound: There is no such account.
+            ValidationError: Something is not well-formed, or there are too many keys.
+        """
+        self._require_started()
+        with asked_by_strangers(self.observer, "make_key"):
+            await self._row(account)
+            return await self.keys.make(account, name, scopes, ttl=ttl)
+
+    async def list_keys(self, account: str) -> list[APIKeyInfo]:
+        """The keys of an account, the newest first; not their texts, which nobody has."""
+        self._require_started()
+        with self.observer.operation("list_keys"):
+            return await self.keys.of(account)
+
+    async def remove_key(self, account: str, key: str) -> None:
+        """Let a key count no more, in every process within a second.
+
+        Raises:
+            NotFound: The account has no such key.
+        """
+        self._require_started()
+        with asked_by_strangers(self.observer, "remove_key"):
+            await self.keys.remove(account, key)
+
     # Changing accounts.
 
     async def set_roles(self, account: str, roles: Iterable[str], *, actor: str = "") -> Account:
@@ -614,6 +663,7 @@ class AuthenticationSystem(Part):
             await self._change(account, "deleted", {"active": 0}, actor=actor, end_sessions=True)
             await self.db.execute("DELETE FROM consona_sessions WHERE account = ?", account)
             await self.db.execute("DELETE FROM consona_identities WHERE account = ?", account)
+            await self.db.execute("DELETE FROM consona_api_keys WHERE account = ?", account)
             await self.db.execute("DELETE FROM consona_accounts WHERE id = ?", account)
 
     async def _change(

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from consona.errors import ConfigurationError, PermissionDenied
 
-__all__ = ["Role", "Roles", "Somebody", "matches"]
+__all__ = ["Role", "Roles", "Somebody", "check_pattern", "matches"]
 
 _PERMISSION: Final = re.compile(r"[a-z0-9_.-]{1,64}(:[a-z0-9_.-]{1,64}){0,7}")
 _PATTERN: Final = re.compile(r"(\*|[a-z0-9_.-]{1,64})(:(\*|[a-z0-9_.-]{1,64})){0,7}")
@@ -158,6 +158,11 @@ class Roles:
         limited = somebody.scopes and not any(matches(scope, permission) for scope in somebody.scopes)
         if limited or not self.allow(somebody.roles, permission, owns=owns):
             raise PermissionDenied(f"You may not do this: {permission}.", permission=permission)
+
+
+def check_pattern(text: str) -> bool:
+    """Whether it is a permission, or a pattern of permissions."""
+    return _PATTERN.fullmatch(text) is not None
 
 
 def matches(pattern: str, permission: str) -> bool:

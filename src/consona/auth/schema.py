@@ -102,6 +102,18 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (issuer, subject))""",
         "CREATE INDEX consona_identities_account ON consona_identities (account)",
     ),
+    (
+        """CREATE TABLE IF NOT EXISTS consona_api_keys (
+            id VARCHAR(40) PRIMARY KEY,
+            account VARCHAR(40) NOT NULL,
+            name VARCHAR(100) NOT NULL,
+            hash VARCHAR(64) NOT NULL,
+            scopes VARCHAR(4000) NOT NULL,
+            created_at DOUBLE PRECISION NOT NULL,
+            expires_at DOUBLE PRECISION,
+            last_used DOUBLE PRECISION)""",
+        "CREATE INDEX consona_api_keys_account ON consona_api_keys (account)",
+    ),
 )
 
 
