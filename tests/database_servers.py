@@ -339,6 +339,15 @@ async def _clear_mysql(url: str) -> None:
     await _ask_mysql(url, f"DROP DATABASE {name}", f"CREATE DATABASE {name}")
 
 
+def run_mysql(url: str, *statements: str) -> None:
+    """Run statements on a MariaDB or MySQL."""
+    in_a_thread(_run_mysql(url, *statements))
+
+
+async def _run_mysql(url: str, *statements: str) -> None:
+    await _ask_mysql(url, *statements)
+
+
 async def _ask_mysql(url: str, *statements: str) -> tuple[tuple[Any, ...], ...]:
     parts = urlsplit(url)
     connection = await asyncmy.connect(

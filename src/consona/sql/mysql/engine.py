@@ -36,6 +36,10 @@ _COMMITS: Final = frozenset(
 """Statements before which the server commits what is open, without asking."""
 
 
+ATTEMPTS: Final = 3
+"""How many connections a statement is tried on, when each is found to be gone and nothing was done on it."""
+
+
 class MySQLSession:
     """Statements of the port, for whatever is asked: an engine, one of its connections, or a transaction."""
 
@@ -179,7 +183,7 @@ class MySQL(MySQLSession):
 
     async def _run(self, text: str, values: Sequence[Any] = (), *, reads: bool = True) -> Answer:
         """One statement in a transaction of its own; on another connection where the first one was gone."""
-        for last in (False, True):
+        for attempt in range(1, ATTEMPTS + 1):
             connection = await self.take("")
             try:
                 return await connection.ask(text, values)
@@ -189,7 +193,7 @@ class MySQL(MySQLSession):
             except Exception as error:
                 connection.broken = not (is_whole(error) or isinstance(error, QueryError | ValidationError))
                 again = is_lost(error) and (reads or not connection.begun or not was_sent(error))
-                if last or not again:
+                if attempt == ATTEMPTS or not again:
                     ours = self.explained(error, connection, may_have_happened=not reads)
                     if ours is error:
                         raise

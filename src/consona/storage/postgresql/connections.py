@@ -230,9 +230,9 @@ class PostgreSQLDriver:
                 server_settings={"application_name": settings.application},
                 connection_class=PostgreSQLConnection,
             )
-        except asyncpg.PostgresError as error:
-            raise self._refused(error) from error
-        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.PostgresConnectionError):
+                raise self._refused(error) from error
             words = "it did not answer in time" if isinstance(error, TimeoutError) else str(error)
             raise ConnectError(
                 f"{self.name} cannot be reached ({words or type(error).__name__}).", database=self.name

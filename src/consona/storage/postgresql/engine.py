@@ -37,6 +37,9 @@ __all__ = ["Pinned", "PostgreSQLEngine", "open_postgresql"]
 
 T = TypeVar("T")
 
+ATTEMPTS: Final = 3
+"""How many connections a statement is tried on, when each is found to be gone and nothing was done on it."""
+
 
 class PostgreSQLEngine:
     """The one engine of a database in an event loop. Get it with `open_postgresql`; give it back with `close`.
@@ -81,23 +84,25 @@ class PostgreSQLEngine:
             PoolTimeout: No connection was free in time.
             ConnectError: The server cannot be reached.
         """
-        connection = await self.take()
-        try:
-            return await connection.ask(text, values, first=first)
-        except asyncio.CancelledError:
-            connection.interrupted = True
-            raise
-        except Exception as error:
-            if not is_lost(error) or (connection.begun and was_sent(error) and not reads):
-                ours = self.explained(error, connection, may_have_happened=not reads)
-                if ours is error:
-                    raise
-                raise ours from error
-        finally:
-            self.give_back(connection)
-        # The connection was gone, and nothing was done on it: another one answers.
-        async with self._connection() as connection:
-            return await self._asked(connection, connection.ask(text, values, first=first), may_have_happened=not reads)
+        attempt = 1
+        while True:
+            connection = await self.take()
+            try:
+                return await connection.ask(text, values, first=first)
+            except asyncio.CancelledError:
+                connection.interrupted = True
+                raise
+            except Exception as error:
+                harmless = reads or not (connection.begun and was_sent(error))
+                if attempt == ATTEMPTS or not harmless or not is_lost(error):
+                    ours = self.explained(error, connection, may_have_happened=not reads)
+                    if ours is error:
+                        raise
+                    raise ours from error
+                connection.terminate()
+            finally:
+                self.give_back(connection)
+            attempt += 1
 
     async def ask_many(self, text: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a statement once for each row of values, all or nothing. Returns the rows that it gives.
@@ -258,6 +263,7 @@ class PostgreSQLEngine:
     ) -> BaseException:
         """The error in our words; itself where it is not the database's (what reads a file for COPY may fail too)."""
         if is_lost(error) and (connection.is_closed() or not isinstance(error, OSError)):
+            connection.terminate()
             return lost(error, self.name, may_have_happened=may_have_happened)
         return translated(error, self.name)
 

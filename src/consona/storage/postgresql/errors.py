@@ -93,13 +93,15 @@ def is_lost(error: BaseException) -> bool:
     """Whether the connection is gone, rather than the statement wrong."""
     if isinstance(error, asyncpg.PostgresConnectionError | OSError):
         return True
-    if isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
         return not was_sent(error)
     return isinstance(error, asyncpg.PostgresError) and error.sqlstate in {*ENDED, "57P02"}
 
 
 def was_sent(error: BaseException) -> bool:
     """Whether the statement may have gone out before the connection was found to be gone."""
+    if isinstance(error, asyncpg.InternalClientError):
+        return "cannot switch to state" not in str(error)  # the server's farewell was read, its end was not yet
     return not (isinstance(error, asyncpg.InterfaceError) and "closed" in str(error))
 
 
