@@ -285,7 +285,9 @@ async def test_a_bad_network_gives_no_wrong_answer(shared_url, network, fault):
                 network.delay(0.002)
             askers = [asyncio.create_task(ask(db, asker)) for asker in range(WRITERS)]
             while not all(task.done() for task in askers):
-                await asyncio.sleep(0.005 + rng.random() * 0.02)
+                before = answers
+                await until(lambda before=before: answers > before + 4 or all(t.done() for t in askers), seconds=60)
+                await asyncio.sleep(rng.random() * 0.003)
                 if fault == "cuts":
                     network.cut()
             await asyncio.gather(*askers)
