@@ -130,6 +130,7 @@ class Application(msgspec.Struct):
 
 def make() -> APIServer:
     api = APIServer("everything", version="2.0", description="A server that uses **every** binding.")
+    api.idempotency("memory://every-binding")
     things: dict[int, Thing] = {1: Thing(1, "one", Colour.RED)}
     ids = itertools.count(2)
 
@@ -217,6 +218,10 @@ def make() -> APIServer:
     add_texts(api)
     add_answers(api)
     add_needs(api)
+
+    @api.put("/notes", idempotent=True)
+    async def keep_note(words: Size) -> Size:
+        return words
 
     @api.get("/old", deprecated=True)
     async def old() -> str:

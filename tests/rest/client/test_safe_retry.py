@@ -38,6 +38,8 @@ def test_retry_after_is_read_in_both_its_forms(text, seconds):
         (DeadlineExceeded("x"), False, False),
         (BadAnswer("x"), False, False),
         (APIError("x", status=503), False, True),
+        (APIError("x", status=409), False, False),
+        (APIError("x", status=409, retry_after=1.0), False, True),
         (APIError("x", status=500), False, False),
         (ValueError("x"), False, False),
     ],

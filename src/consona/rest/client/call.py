@@ -280,10 +280,11 @@ class Call:
         except BaseException:
             await answer.close()
             raise
-        if status >= 500 or status in RETRY_STATUSES:
+        in_trouble = status >= 500 or status in RETRY_STATUSES
+        if in_trouble or (status == 409 and self.safe and "retry-after" in response.headers):
             # Inside the policy `retryable` says that the server is in trouble, which the breaker counts;
             # whether the request is repeated is for `retry_if` to say.
-            self.error = api_error(response, retryable=True)
+            self.error = api_error(response, retryable=in_trouble)
             raise self.error
         return response
 

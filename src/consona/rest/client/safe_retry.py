@@ -3,7 +3,7 @@
 - No byte was sent (`ConnectError`, no free connection): always.
 - The method is idempotent, or the call was declared so (then an `Idempotency-Key` goes with it, the same on
   each try), and its body can be sent twice: also after a lost connection, a read timeout, and the statuses
-  of `RETRY_STATUSES`, after the seconds that `Retry-After` names.
+  of `RETRY_STATUSES` (and 409 where it says when), after the seconds that `Retry-After` names.
 - Otherwise never: the server may have done the work.
 
 Source: RFC 9110, sections 9.2.2 and 10.2.3; RFC 6585 (429); RFC 8470 (425);
@@ -35,7 +35,8 @@ def if_unsent(error: BaseException) -> bool:
 def if_safe(error: BaseException) -> bool:
     """Whether to try again a request that may be repeated."""
     if isinstance(error, APIError):
-        return error.status in RETRY_STATUSES
+        # 409 with Retry-After: the first try with this Idempotency-Key is still under way.
+        return error.status in RETRY_STATUSES or (error.status == 409 and error.retry_after is not None)
     if isinstance(error, DeadlineExceeded):
         return "phase" in error.context  # a step of this try took too long; the call's own deadline has no phase
     return isinstance(error, ConnectionLost) or if_unsent(error)

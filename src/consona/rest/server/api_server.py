@@ -26,6 +26,7 @@ from consona.rest.server.binding import Signature, compile_route
 from consona.rest.server.docs_page import Pages
 from consona.rest.server.guards import Attachable, Guard
 from consona.rest.server.health import Readiness, check_parts
+from consona.rest.server.idempotency import DAY_S, Idempotency, store_beside
 from consona.rest.server.metrics import metrics
 from consona.rest.server.middleware import Middleware
 from consona.rest.server.mounting import ASGIApp, Mount
@@ -36,6 +37,7 @@ from consona.rest.server.routing import Route, Router, Routes
 from consona.rest.server.serving import Serving
 from consona.rest.server.settings import ServerSettings
 from consona.rest.server.static_files import StaticFiles
+from consona.storage.store import Store
 from consona.telemetry.observer import Observer
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ class APIServer(Routes, ASGIApplication):
         self.draining = False
         self._hooks: dict[str, list[Callable[..., Any]]] = {"start": [], "stop": []}
         self._provided: list[tuple[Any, Any]] = []
+        self._idempotency: Idempotency | None = None
         self._opened: contextlib.AsyncExitStack | None = None
 
     # What is declared on it.
@@ -176,6 +179,21 @@ class APIServer(Routes, ASGIApplication):
         for each in (guard, *more):
             if isinstance(each, Attachable):
                 each.attach(self)
+
+    def idempotency(self, store: Store | str, *, keep: float = DAY_S) -> None:
+        """Say where the routes with `idempotent=` keep their answers. Without, it is the first database in `parts`.
+
+        Args:
+            store: A store, or its address. Processes that share it answer each other's repeats.
+            keep: Seconds for which a key is remembered.
+
+        Raises:
+            ConfigurationError: `keep` is not above zero.
+        """
+        self._not_started("a store of idempotency keys")
+        if isinstance(store, str):
+            store = Store(store, name="idempotency", prefix=f"idempotency/{self.name}/")
+        self._idempotency = Idempotency(store, keep=keep)
 
     def mount(self, prefix: str, app: ASGIApp) -> None:
         """Pass everything below `prefix` that no route takes to an ASGI application.
@@ -263,6 +281,8 @@ class APIServer(Routes, ASGIApplication):
         router = Router()
         for signature in signatures:
             router.add(signature.route)
+        if self._idempotency is None and any(route.options.get("idempotent") for route in self.routes):
+            self.idempotency(store_beside(self.parts, name=self.name))
         serving = Serving(self, router, self.mounts)
         for signature in signatures:
             route = signature.route
@@ -276,7 +296,9 @@ class APIServer(Routes, ASGIApplication):
             if self.settings.observe:
                 lasting = signature.is_websocket or signature.is_event_stream
                 route.series = self.observer.series(route.method, route.path, lasting=lasting)
-            route.respond = compile_route(signature, guard=self.guard, run_in_thread=serving.threads.run)
+            route.respond = compile_route(
+                signature, guard=self.guard, run_in_thread=serving.threads.run, idempotency=self._idempotency
+            )
         for mount in self.mounts:
             mount.route = serving.new_route("ANY", mount.target, mount.respond)
         return serving
@@ -325,9 +347,11 @@ class APIServer(Routes, ASGIApplication):
         self._serving = serving
 
     def _inner_parts(self) -> Iterator[Part]:
-        """What its middlewares need."""
+        """What its middlewares and its idempotent routes need."""
         for middleware in self.middlewares:
             yield from getattr(middleware, "parts", ())
+        if self._idempotency is not None:
+            yield self._idempotency.store
 
     async def _close(self) -> None:
         serving, opened = self._serving, self._opened

@@ -47,6 +47,7 @@ from consona.rest.server.explaining import Explainer
 from consona.rest.server.form_fields import FormFields, FormFiles
 from consona.rest.server.guards import Guard, admit
 from consona.rest.server.hints import is_body_like
+from consona.rest.server.idempotency import Idempotency, IdempotencyKey, once
 from consona.rest.server.parameters import Injected, Parameter
 from consona.rest.server.responses import (
     JSON,
@@ -126,6 +127,7 @@ class Signature:
                 f"{label}: require_match= demands a condition that nothing checks.",
                 hint="Take a parameter `match: Precondition`, and call match.check(current).",
             )
+        self._check_idempotent()
         if self.returns is bytes:
             raise ConfigurationError(
                 f"{label}: bytes alone do not say what they are.", hint='Return Response(data, media_type="image/png").'
@@ -183,6 +185,21 @@ class Signature:
             return (get_args(yielded) or (Any,))[0]
         return yielded
 
+    def _check_idempotent(self) -> None:
+        label, wanted = self.route.label, self.route.options.get("idempotent")
+        if wanted and self.route.method in {"GET", "HEAD", "OPTIONS"}:
+            raise ConfigurationError(
+                f"{label}: idempotent= is for what changes something; {self.route.method} never does."
+            )
+        if wanted and _is_response(self.returns) and self.returns.__call__ is not Response.__call__:
+            raise ConfigurationError(
+                f"{label}: idempotent= keeps the answer, and a {self.returns.__name__} has no end."
+            )
+        if self.keeps_answer and not wanted:
+            raise ConfigurationError(
+                f"{label} takes an IdempotencyKey.", hint="Declare the route with idempotent=True."
+            )
+
     def _check_body(self) -> None:
         label, method = self.route.label, self.route.method
         fields = [parameter for parameter in self.texts if parameter.place == "form"]
@@ -202,6 +219,11 @@ class Signature:
                 f"{label}: one parameter takes the fields of the whole form, so no other can have a field of it.",
                 hint="Put all fields into the Struct. Files stay beside it.",
             )
+
+    @property
+    def keeps_answer(self) -> bool:
+        """Whether the handler keeps its answer itself, in the transaction of its work."""
+        return any(p.place == "idempotency" for p in self.each())
 
     @property
     def has_form(self) -> bool:
@@ -245,8 +267,20 @@ class Signature:
                 self.providers.append(parameter.source)
 
 
-def compile_route(signature: Signature, *, guard: Guard | None, run_in_thread: Callable[..., Any]) -> Respond:
+def compile_route(
+    signature: Signature,
+    *,
+    guard: Guard | None,
+    run_in_thread: Callable[..., Any],
+    idempotency: Idempotency | None = None,
+) -> Respond:
     """The coroutine function that serves a route.
+
+    Args:
+        signature: The route's.
+        guard: Finds out who calls.
+        run_in_thread: Calls what may block.
+        idempotency: Keeps the answers of routes that are `idempotent=`.
 
     Raises:
         ConfigurationError: The route needs a guard, and there is none.
@@ -256,13 +290,15 @@ def compile_route(signature: Signature, *, guard: Guard | None, run_in_thread: C
             f"{signature.route.label} needs to know who calls it, and nothing is attached that finds out.",
             hint="Attach a guard: api.secure(guard). Until then nobody may pass, so the server does not start.",
         )
-    writer = _Writer(signature, guard, run_in_thread)
+    writer = _Writer(signature, guard, run_in_thread, idempotency)
     source = writer.write()
     code = compile(source, f"<route {signature.route.method} {signature.route.path}>", "exec")
     exec(code, writer.names)  # noqa: S102 the source is written below, from names that we made
     respond: Respond = writer.names["respond"]
     if signature.route.options.get("etag"):
         respond = _tagged(respond, weak=signature.route.options["etag"] == "weak")
+    if signature.route.options.get("idempotent"):
+        respond = once(respond, again=signature.keeps_answer)
     respond.source = source  # type: ignore[attr-defined]
     return respond
 
@@ -282,8 +318,15 @@ def source_of(route: Route) -> str:
 class _Writer:
     """Writes `respond` line by line, and collects the names that it uses."""
 
-    def __init__(self, signature: Signature, guard: Guard | None, run_in_thread: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        guard: Guard | None,
+        run_in_thread: Callable[..., Any],
+        idempotency: Idempotency | None,
+    ) -> None:
         self.signature = signature
+        self.idempotency = idempotency
         self.lines: list[str] = []
         self.names: dict[str, Any] = {
             "handler": signature.route.handler,
@@ -314,6 +357,8 @@ class _Writer:
             self.lines.append("    demand_match(fields)")
         if self.signature.texts or self.signature.files or self.signature.body is not None:
             self._write_reading()
+        if self.signature.route.options.get("idempotent"):
+            self._write_claim()
         if self.signature.yields:
             self._write_events()
         else:
@@ -321,6 +366,16 @@ class _Writer:
             if not self.signature.is_websocket:
                 self._write_answer()
         return "\n".join(self.lines) + "\n"
+
+    def _write_claim(self) -> None:
+        assert self.idempotency is not None
+        required = self.signature.route.options.get("idempotent") == "required"
+        self.names["claim"] = functools.partial(
+            self.idempotency.claim, again=self.signature.keeps_answer, required=required
+        )
+        self.lines.append("    replayed = await claim(request)")
+        self.lines.append("    if replayed is not None:")
+        self.lines.append("        return replayed")
 
     def _write_reading(self) -> None:
         signature = self.signature
@@ -462,6 +517,9 @@ class _Writer:
         if parameter.place == "user":
             self.names[f"user{unique}"] = parameter.type
             return f"await guard.user(identity, user{unique})"
+        if parameter.place == "idempotency":
+            self.names["IdempotencyKey"] = IdempotencyKey
+            return f"IdempotencyKey(request, {self.signature.status})"
         if parameter.place == "precondition":
             self.names["Precondition"] = Precondition
             return "Precondition(request)"

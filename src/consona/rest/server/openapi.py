@@ -20,6 +20,7 @@ from consona.rest.server.binding import Signature
 from consona.rest.server.events import EVENT_STREAM
 from consona.rest.server.forms import MULTIPART, URLENCODED
 from consona.rest.server.hints import FiniteFloat
+from consona.rest.server.idempotency import KeyInProgress, KeyReused, OutcomeUnknown
 from consona.rest.server.parameters import Parameter
 from consona.rest.server.problems import (
     PROBLEM_TYPE,
@@ -131,7 +132,7 @@ class _Operation:
         parameters = [self._parameter(p) for p in self.signature.texts if not self._is_elsewhere(p)]
         taken = {p.alias for p in self.signature.texts if p.place == "path"}
         parameters += [_unused(path_name) for path_name in route.path_names if path_name not in taken]
-        parameters += self._conditions()
+        parameters += [*self._conditions(), *self._idempotency_key()]
         if parameters:
             operation["parameters"] = parameters
         if self.signature.body is not None:
@@ -164,6 +165,15 @@ class _Operation:
             if default is not None:
                 schema["default"] = default
         return schema
+
+    def _idempotency_key(self) -> list[dict[str, Any]]:
+        wanted = self.signature.route.options.get("idempotent")
+        if not wanted:
+            return []
+        described = _header("Idempotency-Key", "A random key; a repeat with the same one is answered the same.")
+        described["required"] = wanted == "required"
+        described["schema"] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
+        return [described]
 
     def _form(self) -> dict[str, Any]:
         """The form: its fields and its files, as one object."""
@@ -216,6 +226,11 @@ class _Operation:
         if signature.route.options.get("etag"):
             answer["headers"] = {"ETag": {"description": "Changes with the answer.", "schema": {"type": "string"}}}
             responses["304"] = {"description": "The client has it already (If-None-Match)."}
+        if signature.route.options.get("idempotent"):
+            answer.setdefault("headers", {})["Idempotency-Replayed"] = {
+                "description": "There, where this is the answer to an earlier request with the same key.",
+                "schema": {"const": "true"},
+            }
         for status, words in sorted(self._failures().items()):
             responses[str(status)] = self._problem(words)
         responses["default"] = self._problem("Anything else that went wrong.")
@@ -246,6 +261,8 @@ class _Operation:
             kinds.append(StorageFull)
         if signature.has_precondition or signature.route.options.get("etag"):
             kinds.append(PreconditionFailed)
+        if signature.route.options.get("idempotent"):
+            kinds += [BadRequest, KeyInProgress, KeyReused, OutcomeUnknown]
         if signature.route.options.get("require_match"):
             kinds.append(PreconditionRequired)
         kinds += signature.route.options.get("errors", ())

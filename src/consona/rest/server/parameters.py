@@ -29,6 +29,7 @@ from consona.rest.server.conditional import Precondition
 from consona.rest.server.forms import ANY_FILE, FileRules
 from consona.rest.server.guards import WantsUser
 from consona.rest.server.hints import FiniteFloat, is_body_like, is_text_like, many_of, shown, unwrap, without_none
+from consona.rest.server.idempotency import IdempotencyKey
 from consona.rest.server.requests import Background, Request
 from consona.rest.server.uploads import UploadFile
 from consona.rest.server.websocket import WebSocket
@@ -113,6 +114,7 @@ Place = Literal[
     "request",
     "background",
     "precondition",
+    "idempotency",
     "user",
     "value",
     "provider",
@@ -230,6 +232,8 @@ def _classify(
         return Parameter(name, "background", plain, name)
     if plain is Precondition:
         return Parameter(name, "precondition", plain, name)
+    if plain is IdempotencyKey:
+        return Parameter(name, "idempotency", plain, name)
     if _file_of(plain) is not None:
         return _file(name, declared, default, File(), label)
     provided = resolve(name, plain)

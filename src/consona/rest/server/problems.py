@@ -247,7 +247,7 @@ def problem_response(error: BaseException, *, request_id: str, validation_status
     if isinstance(error, HTTPError):
         for name, value in error.headers.items():
             headers[name] = value
-    if isinstance(error, ConsonaError) and error.retry_after is not None and status in {413, 429, 503}:
+    if isinstance(error, ConsonaError) and error.retry_after is not None and status in {409, 413, 429, 503}:
         headers["retry-after"] = str(max(0, math.ceil(error.retry_after)))
     return response
 

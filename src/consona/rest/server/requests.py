@@ -19,6 +19,7 @@ from consona.rest.server.responses import Message, Receive, Scope
 if TYPE_CHECKING:
     from consona.rest.server.api_server import APIServer
     from consona.rest.server.guards import Identity
+    from consona.rest.server.idempotency import Claim
     from consona.rest.server.routing import Route
     from consona.rest.server.serving import Serving
 
@@ -75,6 +76,7 @@ class Request(msgspec.Struct, eq=False, weakref=True):
     reading: bool = False
     hurried: bool = False
     mounted: asyncio.Task[None] | None = None
+    claim: Claim | None = None
     _form: Form | None = None
     _background: Background | None = None
     _body: bytes | None = None

@@ -71,6 +71,9 @@ class RouteOptions(TypedDict, total=False):
     """Of a GET: give the answer an `ETag` made from its bytes, and send 304 to who has it already."""
     cross_site: bool
     """Whether a form is taken from pages of other sites too. By default that is answered with 403 (CSRF)."""
+    idempotent: bool | Literal["required"]
+    """Whether a repeat with the same `Idempotency-Key` is answered like the first, and the work done once; "required":
+    refuse requests without a key with 400."""
     require_match: bool
     """Refuse requests without `If-Match` or `If-Unmodified-Since` with 428; the handler takes a `Precondition`."""
 
