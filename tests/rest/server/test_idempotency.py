@@ -90,7 +90,7 @@ async def test_the_key_may_stand_in_quotes_as_the_standard_writes_it():
         assert (await shop.order("tea", "k-1")).header("idempotency-replayed") == "true"
 
 
-@pytest.mark.parametrize(("key", "status"), [("x" * 255, 201), ("x" * 256, 400), ("ä", 400), ("a\tb", 400), ("", 201)])
+@pytest.mark.parametrize(("key", "status"), [("x" * 255, 201), ("x" * 256, 400), ("ä", 400), ("a\tb", 400), ("", 400)])
 async def test_what_can_be_a_key(key, status):
     async with Shop() as shop:
         assert (await shop.order("tea", key)).status == status

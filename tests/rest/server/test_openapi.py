@@ -167,6 +167,11 @@ def test_what_arrives_as_text_is_never_null():
 
 
 CONFIGURATION = """
+# It sends other requests with the same Idempotency-Key.
+[[operations]]
+include-name = "PUT /notes"
+checks.positive_data_acceptance.expected-statuses = [200, 409, 422]
+
 # It takes some bytes for none (`format: binary`), and expects a refusal of the file.
 [[operations]]
 include-name = "POST /photos"

@@ -287,15 +287,15 @@ def key_of(header: bytes | None) -> str:
     """The key, which is a quoted string by the standard, and often comes without quotes; empty where there is none.
 
     Raises:
-        BadRequest: It is longer than 255 characters, or holds others than visible ASCII.
+        BadRequest: It is empty or longer than 255 characters, or holds others than visible ASCII.
 
     Example:
         >>> key_of(b'"8e03978e"') == key_of(b"8e03978e")
         True
     """
-    text = "" if header is None else header.decode("latin-1").strip()
-    if not text:
+    if header is None:
         return ""
+    text = header.decode("latin-1").strip()
     if len(text) > 2 and text[0] == text[-1] == '"':
         text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if not _KEY.fullmatch(text):
