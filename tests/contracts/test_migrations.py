@@ -55,12 +55,19 @@ async def postgresql(folder: Path) -> AsyncIterator[str]:
         yield url
 
 
+@asynccontextmanager
+async def mysql(folder: Path) -> AsyncIterator[str]:
+    with database_servers.empty_mysql() as url:
+        yield url
+
+
 ENGINES: dict[str, Callable[[Path], AbstractAsyncContextManager[str]]] = {
     "sqlite file": sqlite_file,
     "sqlite memory": sqlite_memory,
     "postgresql": postgresql,
+    "mariadb": mysql,
 }
-SERVERS = {"postgresql"}
+SERVERS = {"postgresql", "mariadb"}
 """Engines that need a server."""
 
 

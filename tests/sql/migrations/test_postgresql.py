@@ -1,6 +1,7 @@
 """What is special to PostgreSQL: indexes made beside the traffic, a killed process, all kinds of objects."""
 
 import asyncio
+import secrets
 import signal
 import sys
 
@@ -8,6 +9,7 @@ import asyncpg
 import pytest
 
 from consona.sql.database import SQLDatabase
+from consona.sql.migrations import check
 from consona.sql.migrations.errors import MigrationConflict, MigrationFailed
 from consona.sql.migrations.runner import Migrations
 
@@ -137,11 +139,13 @@ async def test_each_kind_of_change_by_hand_is_named(db, tmp_path, change, told):
         await db.execute("DROP SCHEMA IF EXISTS extra CASCADE")
 
 
-async def test_nothing_is_left_on_the_server_by_a_check(db, tmp_path):
+async def test_nothing_is_left_on_the_server_by_a_check(db, tmp_path, monkeypatch):
+    name = secrets.token_hex(8)
+    monkeypatch.setattr(check.secrets, "token_hex", lambda _: name)
     (tmp_path / "0001_users.sql").write_text(USERS)
     await db.migrate(tmp_path)
     await Migrations(db, tmp_path).check()
-    assert await db.fetch_column("SELECT datname::text FROM pg_database WHERE datname LIKE 'consona_scratch%'") == []
+    assert await db.fetch_column("SELECT 1 FROM pg_database WHERE datname = ?", f"consona_scratch_{name}") == []
 
 
 KILLED = """

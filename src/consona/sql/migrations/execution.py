@@ -36,8 +36,6 @@ __all__ = ["Execution"]
 
 LIMIT_S: Final = 24 * 3600.0
 """How long a migration's transaction may be open, where an engine wants a limit."""
-_KEEPS_TRANSACTIONS: Final = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "SET", "WITH"})
-"""Statements at which MariaDB and MySQL do not commit."""
 
 
 class Execution:
@@ -95,7 +93,7 @@ class Execution:
     def _commits_by_itself(self, script: Script) -> bool:
         """Whether some statement of it ends the engine's transaction."""
         return self._dialect.name == MYSQL.name and any(
-            statement.verb not in _KEEPS_TRANSACTIONS for statement in script.statements
+            not statement.keeps_transactions for statement in script.statements
         )
 
     # In one transaction.
@@ -172,7 +170,7 @@ class Execution:
             if number < first:
                 continue
             try:
-                if statement.verb in _KEEPS_TRANSACTIONS:
+                if statement.keeps_transactions:
                     await self._with_its_note(migration, statement, number)
                 else:
                     before = await fingerprint(self._session, self._dialect)

@@ -9,7 +9,7 @@ from typing import Literal
 from consona.sql.migrations.errors import MigrationConflict
 from consona.sql.migrations.folder import Migration
 from consona.sql.migrations.history import Row
-from consona.sql.migrations.script import Script
+from consona.sql.migrations.script import Script, SQLStatement
 
 __all__ = ["MigrationStatus", "Plan", "Problem"]
 
@@ -106,6 +106,14 @@ class Plan:
         """The statement at which a half-done migration goes on, counted from 1."""
         return row.done + (2 if self._happened(row) == "has happened" else 1)
 
+    def _stopped_at(self, row: Row) -> SQLStatement | None:
+        """The statement at which it stopped, where there is one in the file."""
+        migration = self.migrations.get(row.version)
+        step = None if migration is None else migration.up if row.direction == "up" else migration.down
+        if isinstance(step, Script) and row.done < len(step.statements):
+            return step.statements[row.done]
+        return None
+
     def _is_edited(self, version: int) -> bool:
         migration = self.migrations.get(version)
         return migration is not None and migration.checksum != self.rows[version].checksum
@@ -114,18 +122,17 @@ class Plan:
         """What is known of the statement at which it stopped."""
         if row.state == "failed":
             return "failed"
-        if not row.schema_before or row.schema_before == self._schema_now:
-            return "did not happen" if row.schema_before else "may have happened"
-        return "has happened"
+        statement = self._stopped_at(row)
+        if statement is not None and statement.keeps_transactions:
+            return "did not happen"  # else it would have happened together with the note that it did
+        if not row.schema_before:
+            return "may have happened"
+        return "did not happen" if row.schema_before == self._schema_now else "has happened"
 
     def _stopped(self, row: Row) -> Problem:
         label, number = self.label(row.version), row.done + 1
-        migration = self.migrations.get(row.version)
-        step = None if migration is None else migration.up if row.direction == "up" else migration.down
-        where = ""
-        if isinstance(step, Script) and number <= len(step.statements):
-            statement = step.statements[number - 1]
-            where = f" (line {statement.line}: {statement.summary})"
+        statement = self._stopped_at(row)
+        where = f" (line {statement.line}: {statement.summary})" if statement is not None else ""
         stayed = (
             "nothing before it" if number == 1 else "statement 1" if number == 2 else f"statements 1 to {number - 1}"
         )

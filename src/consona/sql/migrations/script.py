@@ -49,6 +49,7 @@ _DIRECTIVE: Final = re.compile(
     r"^--[ \t]*(?:(?P<alone>(?:\+goose[ \t]+)?no[ -]transaction)|(?P<unchecked>foreign[ -]keys[ -]off))[ \t]*$",
     re.IGNORECASE,
 )
+_KEEPS_TRANSACTIONS: Final = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "SELECT", "SET", "WITH"})
 _TRANSACTION_WORDS: Final = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "START", "END", "SAVEPOINT", "RELEASE"})
 
 
@@ -65,6 +66,11 @@ class SQLStatement:
         """Its first word, in capitals."""
         found = re.search(r"[A-Za-z]+", _without_comments(self.text))
         return found[0].upper() if found else ""
+
+    @property
+    def keeps_transactions(self) -> bool:
+        """Whether it can be part of a transaction on every engine: MariaDB and MySQL do not commit at it."""
+        return self.verb in _KEEPS_TRANSACTIONS
 
     @property
     def summary(self) -> str:
