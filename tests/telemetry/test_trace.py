@@ -1,5 +1,7 @@
 """Traces follow W3C Trace Context, and strangers decide nothing."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,11 +97,19 @@ def test_outside_of_an_operation_nothing_is_injected():
 
 def test_the_sampler_keeps_the_first_of_each_second_and_a_share_of_the_rest():
     now = [100.0]
-    chance = iter([0.005, 0.5, 0.5])
+    chance = iter([0.03, 0.02, 0.5])  # which leaves out three, two, …
     sampler = Sampler(2, 0.01, clock=lambda: now[0], rng=lambda: next(chance))
-    assert [sampler.decide() for _ in range(5)] == [True, True, True, False, False]
+    kept = [sampler.decide() for _ in range(9)]
+    assert kept == [True, True, False, False, False, True, False, False, True]
     now[0] += 1
-    assert sampler.decide()
+    assert [sampler.decide() for _ in range(3)] == [True, True, False]
+
+
+def test_the_share_is_the_one_that_was_asked_for():
+    sampler = Sampler(0, 0.1, rng=random.Random(7).random)
+    assert sum(sampler.decide() for _ in range(100_000)) == pytest.approx(10_000, rel=0.05)
+    assert not any(Sampler(0, 0.0).decide() for _ in range(1000))
+    assert all(Sampler(0, 1.0).decide() for _ in range(1000))
 
 
 def test_children_follow_the_roots_decision_and_know_their_parent():

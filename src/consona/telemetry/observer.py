@@ -188,8 +188,12 @@ class Operation(msgspec.Struct, eq=False):
     def __enter__(self) -> Self:
         observer = self.observer
         parent = self.parent or _current.get()
-        if parent is not None or observer.tracer._collectors:  # else nobody keeps traces: `UNSAMPLED`
+        if parent is not None:
             self.span = observer.tracer.begin(parent)
+        else:  # `Tracer.begin`, written out: most operations of a busy server are the first of a trace that nobody keeps
+            tracer = observer.tracer
+            if tracer._collectors and tracer.sampler.decide():
+                self.span = tracer.root()
         self._token = _current.set(self.span)
         self.series.started += 1
         if self.finer is not None:

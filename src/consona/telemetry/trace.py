@@ -10,6 +10,7 @@ Source: W3C Trace Context (Recommendation, 2021); W3C Baggage (2024).
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -78,9 +79,13 @@ def current_span() -> Span | None:
 
 
 class Sampler:
-    """Keeps the first `per_second` traces of each second, and a share (`ratio`) of the rest."""
+    """Keeps the first `per_second` traces of each second, and a share (`ratio`) of the rest.
 
-    __slots__ = ("_clock", "_left", "_random", "_second", "per_second", "ratio")
+    Chance is asked once for each trace that is kept, not for each that is not: how many are left out until the next
+    one is drawn (a geometric distribution, which makes the same share).
+    """
+
+    __slots__ = ("_clock", "_gap", "_left", "_next", "_random", "per_second", "ratio")
 
     def __init__(
         self,
@@ -94,18 +99,31 @@ class Sampler:
         self.ratio = ratio
         self._clock = clock
         self._random = rng
-        self._second = -1
+        self._next = -math.inf
+        """When the next second begins."""
         self._left = 0
+        self._gap = self._draw()
 
     def decide(self) -> bool:
-        second = int(self._clock())
-        if second != self._second:
-            self._second = second
+        """Whether the trace that begins now is kept."""
+        now = self._clock()
+        if now >= self._next:
+            self._next = math.floor(now) + 1
             self._left = self.per_second
         if self._left > 0:
             self._left -= 1
             return True
-        return self._random() < self.ratio
+        if self._gap > 0:
+            self._gap -= 1
+            return False
+        self._gap = self._draw()
+        return True
+
+    def _draw(self) -> float:
+        """How many traces are left out before the next one is kept."""
+        if not 0 < self.ratio < 1:
+            return 0 if self.ratio >= 1 else math.inf
+        return math.floor(math.log(1 - self._random()) / math.log(1 - self.ratio))
 
 
 class Tracer:
@@ -149,10 +167,14 @@ class Tracer:
         if parent is None:
             if not self._collectors or not self.sampler.decide():
                 return UNSAMPLED
-            return Span(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
+            return self.root()
         if not parent.sampled:
             return parent
         return Span(parent.trace_id, random.getrandbits(64) or 1, parent.span_id, baggage=parent.baggage)
+
+    def root(self) -> Span:
+        """The first span of a trace that is kept."""
+        return Span(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
 
     def finish(self, span: Span) -> None:
         if self._collectors:
