@@ -38,6 +38,7 @@ from consona.sql.engine import (
     SupportsScripts,
     SupportsStats,
 )
+from consona.sql.many_rows import DEADLINE_S
 from consona.sql.migrations.runner import MigrationRun, Migrations
 from consona.sql.placeholders import Statement
 from consona.sql.queries import Queries, Statements
@@ -217,6 +218,9 @@ class SQLDatabase(Part, Queries):
 
         runner = Policy(retry=retry).bind(self.name)
         return await runner.run(once, retry_if=_worth_a_retry)
+
+    def _bulk_transaction(self) -> Transaction:
+        return self.transaction(name="many rows", deadline=DEADLINE_S)
 
     async def execute_script(self, sql: str) -> None:
         """Run several statements without values, in order; in one transaction where the engine can do that.

@@ -34,6 +34,7 @@ __all__ = [
     "Session",
     "SupportsExplain",
     "SupportsHealth",
+    "SupportsLoading",
     "SupportsNative",
     "SupportsPinning",
     "SupportsReading",
@@ -140,6 +141,14 @@ class SupportsScripts(Protocol):
 
     async def execute_script(self, sql: str) -> None:
         """All of it in one transaction where the engine can; else each statement by itself, in order."""
+
+
+@runtime_checkable
+class SupportsLoading(Protocol):
+    """Of a session that has a faster way to insert many rows than a statement."""
+
+    async def load(self, table: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+        """Insert the rows, all or nothing. `table` is a name, or schema and name. Returns how many there were."""
 
 
 @runtime_checkable

@@ -74,6 +74,12 @@ class PostgreSQLSession:
         given = await self._asking.ask_many(text, [encoded(row) for row in rows])
         return Done(len(given) if statement.verb in WRITING else 0, given[-1][0] if keyed and given else None)
 
+    async def load(self, table: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+        schema = table[0] if len(table) == 2 else None
+        encoded_rows = [encoded(row) for row in rows]
+        copied: int = await self._asking.copy(table[-1], encoded_rows, columns=columns, schema=schema)
+        return copied
+
     async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
         first = limit == 1 and statement.reads
         columns, rows, _ = await self._asking.ask(statement.text, encoded(values), reads=statement.reads, first=first)

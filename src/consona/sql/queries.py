@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeVar, cast, overload
@@ -20,7 +20,8 @@ from consona.errors import (
 )
 from consona.sql.cache.strict import Cache, lifetime
 from consona.sql.dialect import Dialect
-from consona.sql.engine import Done, ReadRows, Rows, Session, SupportsReading
+from consona.sql.engine import Done, ReadRows, Rows, Session, SupportsLoading, SupportsReading
+from consona.sql.many_rows import ManyRows, Source, Table
 from consona.sql.placeholders import Statement, compile_statement
 from consona.sql.rows import column_reader, in_pieces, row_reader
 from consona.sql.slow_queries import Call
@@ -33,6 +34,8 @@ __all__ = ["Known", "Queries", "StatementOperation", "Statements"]
 T = TypeVar("T")
 
 BATCH_ROWS: Final = 500
+MIN_LOAD: Final = 50
+"""From how many rows on the engine's own way to load them is worth its beginning."""
 UNSETTLED: Final = (asyncio.CancelledError, CommitUnknown, DeadlineExceeded)
 """Errors after which a statement may yet happen."""
 MAX_KEPT: Final = 1000
@@ -180,6 +183,51 @@ class Queries(ABC):
             op.set(rows=done.rows, times=len(plain))
         return done
 
+    async def insert_many(self, table: Table, rows: Source, *, columns: Sequence[str] | None = None) -> int:
+        """Insert many rows, all or nothing, the fastest way that the engine has.
+
+        Args:
+            table: Its name as the database has it, or schema and name as a tuple.
+            rows: Mappings, Structs, dataclasses or NamedTuples that all have the same columns, or sequences. From a
+                list, a generator or an async one; memory holds one batch.
+            columns: Which columns; by default those of the first row. Sequences need them.
+
+        Returns:
+            How many rows there were.
+
+        Raises:
+            ValidationError: A row does not fit; the message has its number.
+            ConstraintFailed: A row breaks a rule of the schema. Nothing was inserted.
+        """
+        return await ManyRows(table, rows, columns=columns).write(self)
+
+    async def upsert_many(
+        self,
+        table: Table,
+        rows: Source,
+        *,
+        key: str | Sequence[str],
+        update: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> int:
+        """Insert many rows, and change those that are there already; all or nothing.
+
+        Args:
+            table: See `insert_many`.
+            rows: See `insert_many`.
+            key: The column or columns by which a row is recognised; the table has a UNIQUE rule over them. (MariaDB
+                and MySQL recognise a row by any of its unique keys.)
+            update: Which columns of a row that is there are changed; by default all but the key. Empty: none.
+            columns: See `insert_many`.
+
+        Returns:
+            How many rows there were, inserted and changed together.
+        """
+        keys = (key,) if isinstance(key, str) else tuple(key)
+        if not keys:
+            raise ConfigurationError("upsert_many() needs a key.", hint='Give key="id".')
+        return await ManyRows(table, rows, columns=columns, key=keys, update=update).write(self)
+
     @overload
     async def fetch_all(self, sql: str, *values: Any, cache: Cache = None) -> list[dict[str, Any]]: ...
     @overload
@@ -299,6 +347,30 @@ class Queries(ABC):
         For names that are not known when the program is written. Values never go this way: they have placeholders.
         """
         return self.dialect.identifier(*names)
+
+    @abstractmethod
+    def _bulk_transaction(self) -> AbstractAsyncContextManager[Queries]:
+        """What makes several batches all or nothing."""
+
+    async def _write_rows(
+        self, sql: str, table: Sequence[str], columns: Sequence[str], rows: Sequence[Any], first: int, *, plain: bool
+    ) -> None:
+        """One batch of rows by the statement `sql`, or, if it is a `plain` INSERT, as the engine does it best."""
+        statement, series, finer = self._statements(sql)
+        with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, None)) as op:
+            values = [_row_values(statement, row, number) for number, row in enumerate(rows, first)]
+            session = self._session(writes=True)
+            loads = plain and len(values) >= MIN_LOAD and isinstance(session, SupportsLoading)
+            try:
+                if loads:
+                    await cast("SupportsLoading", session).load(table, columns, values)
+                else:
+                    await session.execute_many(statement, values)
+            except UNSETTLED:
+                self._ran(statement, op._start, settled=False)
+                raise
+            self._ran(statement, op._start)
+            op.set(rows=len(values))
 
     async def _cached(
         self, statement: Statement, values: Sequence[Any], limit: int | None, cache: Cache, op: Operation

@@ -137,6 +137,9 @@ class Transaction(Queries):
     def _ran(self, statement: Statement, began_ns: int, *, settled: bool = True) -> None:  # noqa: ARG002  the commit decides
         self._ran_in_it[statement.source] = statement
 
+    def _bulk_transaction(self) -> Transaction:
+        return self.transaction(name="many rows")
+
     def _session(self, *, writes: bool) -> Session:  # noqa: ARG002  both run in it
         session = self._opened()
         if self._child is not None:

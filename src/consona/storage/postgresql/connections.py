@@ -153,11 +153,15 @@ class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg
     async def load(self, table: str, rows: Iterable[Sequence[Any]], columns: Sequence[str], schema: str | None) -> int:
         """Rows into a table with a binary COPY. Returns how many."""
         number = 0
+        # What the driver would cut (a datetime in a DATE) is refused here too.
+        names = [_quoted(name) for name in ((schema, table) if schema else (table,))]
+        kept = await self._insert_of(".".join(names), [_quoted(name) for name in columns])
 
         def counted() -> Iterator[Sequence[Any]]:
             nonlocal number
             for row in rows:
                 number += 1
+                kept.check(row)
                 yield row
 
         try:
@@ -190,6 +194,12 @@ class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg
         status = await self.execute(text)
         self.forget()
         return Answer((), [], _changed(status))
+
+    async def _insert_of(self, table: str, columns: Sequence[str]) -> Prepared:
+        """An INSERT into these columns, prepared: its parameters have the columns' types."""
+        places = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+        text = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+        return self.kept.get(text) or await self._keep_prepared(text, _nature(text))
 
     async def _keep_prepared(self, text: str, nature: Nature) -> Prepared:
         if len(self.kept) >= self.keep > 0:
@@ -336,6 +346,10 @@ def _nature(text: str) -> Nature:
     """Judged by its words: what looks like more than it is costs a reset at most."""
     bare = _COMMENTS.sub(" ", text)
     return Nature(_SESSION.search(bare) is not None, _SCHEMA.match(bare) is not None)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _changed(status: str | None) -> int:

@@ -317,6 +317,13 @@ class Pinned:
             async for answer in batches:
                 yield answer
 
+    async def copy(
+        self, table: str, rows: Iterable[Sequence[Any]], *, columns: Sequence[str], schema: str | None = None
+    ) -> int:
+        """Load rows with a binary COPY. See `PostgreSQLEngine.copy`."""
+        loading = self.connection.load(table, rows, columns, schema)
+        return await self.engine._asked(self.connection, loading, may_have_happened=True)
+
     def transaction(self, **how: Any) -> PostgreSQLTransaction:
         """A transaction on this connection. See `PostgreSQLEngine.transaction`."""
         return self.engine._transaction(connection=self.connection, **how)
