@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 import secrets
@@ -9,11 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from consona.chapter import AuthenticationError, AuthenticationSystem, JWTManager, ValidationError
+from consona.chapter import (
+    AuthenticationError,
+    AuthenticationSystem,
+    JWTManager,
+    OAuthError,
+    OAuthProvider,
+    SocialAuthManager,
+    ValidationError,
+)
 from consona.errors import ConfigurationError
 
 PAGE = Path(__file__).parents[2] / "docs" / "chapter" / "auth.md"
-CLASSES = {"JWTManager": JWTManager, "AuthenticationSystem": AuthenticationSystem}
+CLASSES = {
+    "JWTManager": JWTManager,
+    "AuthenticationSystem": AuthenticationSystem,
+    "OAuthProvider": OAuthProvider,
+    "SocialAuthManager": SocialAuthManager,
+}
 ADA = {"id": 7, "username": "ada", "email": "ada@example.org", "roles": ["user"]}
 PASSWORD, NEW = "AlicePass123!", "NewAlice789!"
 
@@ -37,7 +51,7 @@ def system(tokens):
 def table():
     rows = {}
     for line in PAGE.read_text(encoding="utf-8").splitlines():
-        if line.startswith(("| `JWT", "| `Auth")):
+        if line.startswith(("| `JWT", "| `Auth", "| `OAuth", "| `Social")):
             name, *cells = (cell.strip() for cell in line.strip().strip("|").split("|"))
             rows[name.strip("`")] = cells
     return rows
@@ -50,8 +64,8 @@ METHODS = dict(CLASSES) | {
     for name, function in inspect.getmembers(cls, inspect.isfunction)
     if not name.startswith("_")
 }
-BETWEEN_THEM = {"JWTManager.started", "JWTManager.noted", "JWTManager.verdict"}
-"""What one of the two classes asks of the other, and no program need."""
+BETWEEN_THEM = {"JWTManager.started", "JWTManager.noted", "JWTManager.verdict", "OAuthProvider.run"}
+"""What one of the classes asks of another, and no program need."""
 
 
 def test_the_table_has_every_method_and_no_other():
@@ -221,3 +235,92 @@ def test_users_stay_where_they_have_a_file(tmp_path, tokens):
 
 def test_each_system_without_an_address_is_its_own(tokens, system):
     assert AuthenticationSystem(tokens).get_user_info("alice") is None
+
+
+# Signing in with other services: the small service of the chapter's program.
+
+
+@pytest.fixture
+def social(tokens):
+    program = load()
+    made = SocialAuthManager(tokens)
+    people = {"ada": {"id": "1", "login": "ada", "name": "Ada", "email": "ada@example.org", "verified_email": True}}
+    program.register(made, "Forge", people | {"bob": {"id": "2", "login": "ada", "name": "Bob"}})
+    made.program = program
+    yield made
+    made.close()
+
+
+def load():
+    path = Path(__file__).parents[2] / "examples" / "chapter" / "social_login.py"
+    spec = importlib.util.spec_from_file_location("chapter_social_login", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_keys_of_a_social_login_are_those_of_the_table(social):
+    back, visit = social.program.BACK, social.program.visit
+    done = social.program.sign_in(social, "Forge", "ada")
+    found = set(done) | set(done["user"]) | {"picture", "email_verified"}
+    assert found == keys("SocialAuthManager.complete_social_login")
+    assert {"picture", "email_verified"} <= set(done["social_user_info"])
+    [linked] = social.get_user_social_accounts(done["user"]["id"])
+    assert set(linked) == keys("SocialAuthManager.get_user_social_accounts")
+    assert set(social.get_auth_stats()) == keys("SocialAuthManager.get_auth_stats")
+    begun = social.initiate_social_login("Forge", back)
+    assert set(begun) == keys("SocialAuthManager.initiate_social_login")
+    provider = social.providers["Forge"]
+    asked = provider.generate_authorization_url(back)
+    assert set(asked) == keys("OAuthProvider.generate_authorization_url")
+    answer = visit(asked["authorization_url"], "ada")
+    exchanged = provider.exchange_code_for_token(answer["code"], back, answer["state"])
+    assert set(exchanged) == keys("OAuthProvider.exchange_code_for_token")
+    assert set(provider.get_user_info(exchanged["access_token"])) == keys("OAuthProvider.get_user_info")
+    assert set(provider.get_oauth_stats()) == keys("OAuthProvider.get_oauth_stats")
+    with pytest.raises(OAuthError, match="Token exchange failed"):
+        provider.exchange_code_for_token(answer["code"], back, answer["state"])  # once
+
+
+def test_a_providers_name_never_becomes_an_existing_users(social):
+    first, second = (social.program.sign_in(social, "Forge", who)["user"] for who in ("ada", "bob"))
+    assert first["username"] == "ada"
+    assert second["username"].startswith("ada")
+    assert second["username"] != "ada"
+    assert first["id"] != second["id"]
+
+
+def test_a_login_needs_the_state_and_the_note_of_the_browser_that_began(social):
+    back, visit = social.program.BACK, social.program.visit
+    begun, other = (social.initiate_social_login("Forge", back) for _ in range(2))
+    answer = visit(begun["authorization_url"], "ada")
+    for state, note, place in (
+        ("guessed", begun["note"], back),
+        (answer["state"], other["note"], back),
+        (answer["state"], "x", back),
+        (answer["state"], begun["note"], "http://localhost:1/elsewhere"),
+    ):
+        with pytest.raises(OAuthError, match="Social login failed"):
+            social.complete_social_login("Forge", answer["code"], place, state, note)
+    assert social.complete_social_login("Forge", answer["code"], back, answer["state"], begun["note"])["token"]
+    for wrong in (
+        lambda: social.initiate_social_login("Nowhere", back),
+        lambda: social.initiate_social_login("Forge", back, None, "my own state"),
+    ):
+        with pytest.raises(OAuthError):
+            wrong()
+
+
+def test_an_identity_belongs_to_one_user(social):
+    back, visit = social.program.BACK, social.program.visit
+    ada, bob = (social.program.sign_in(social, "Forge", who)["user"] for who in ("ada", "bob"))
+    begun = social.initiate_social_login("Forge", back, user_id=ada["id"])
+    answer = visit(begun["authorization_url"], "bob")
+    with pytest.raises(OAuthError, match="another account"):
+        social.link_social_account(ada["id"], "Forge", answer["code"], back, answer["state"], begun["note"])
+    assert [each["social_id"] for each in social.get_user_social_accounts(bob["id"])] == ["2"]
+
+
+def test_a_configuration_that_lacks_an_address_is_told():
+    with pytest.raises(ConfigurationError, match="lacks token_endpoint"):
+        OAuthProvider("Forge", "a", "b", {"authorization_endpoint": "https://forge.example/a"})

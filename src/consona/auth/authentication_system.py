@@ -411,7 +411,14 @@ class AuthenticationSystem(Part):
             return await self._signed_in(row, address=address, agent=agent, new_hash=again)
 
     async def _signed_in(
-        self, row: Row, *, address: str, agent: str, new_hash: str | None = None, how: str = "password"
+        self,
+        row: Row,
+        *,
+        address: str,
+        agent: str,
+        new_hash: str | None = None,
+        how: str = "password",
+        claims: Mapping[str, Any] | None = None,
     ) -> Session:
         now = self._clock()
 
@@ -430,19 +437,23 @@ class AuthenticationSystem(Part):
 
         session, refresh = await self.db.run_in_transaction(begin, name="login")
         row.last_login = now
-        return self._session(row, session, refresh, device=self._devices.issue(row.id))
+        return self._session(row, session, refresh, device=self._devices.issue(row.id), claims=claims)
 
-    def _session(self, row: Row, session: str, refresh: str, *, device: str = "") -> Session:
+    def _session(
+        self, row: Row, session: str, refresh: str, *, device: str = "", claims: Mapping[str, Any] | None = None
+    ) -> Session:
         token = self.tokens.issue(
             row.id,
             roles=row.role_names,
             session=session,
             version=row.version,
-            claims=self.settings.claims(row.account),
+            claims={**self.settings.claims(row.account), **(claims or {})},
         )
         return Session(row.account, session, token.text, refresh, self.tokens.ttl, device)
 
-    async def sign_in(self, account: str, *, how: str, address: str = "", agent: str = "") -> Session:
+    async def sign_in(
+        self, account: str, *, how: str, address: str = "", agent: str = "", claims: Mapping[str, Any] | None = None
+    ) -> Session:
         """Sign in somebody whose identity was proven in another way than by a password.
 
         Args:
@@ -450,6 +461,7 @@ class AuthenticationSystem(Part):
             how: The way, for the audit log: a provider's name.
             address: The network address of who asks.
             agent: What device it is.
+            claims: What else the first access token says.
 
         Raises:
             AccountDisabled: The account may not be used.
@@ -460,7 +472,7 @@ class AuthenticationSystem(Part):
             row = await self._row(account)
             if not row.active:
                 raise AccountDisabled("Account is disabled.")
-            return await self._signed_in(row, address=address, agent=agent, how=how)
+            return await self._signed_in(row, address=address, agent=agent, how=how, claims=claims)
 
     async def refresh(self, refresh_token: str, *, address: str = "") -> Session:
         """Exchange a refresh token for the next one, and a new access token. Account and roles are read anew.

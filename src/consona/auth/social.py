@@ -15,6 +15,7 @@ import secrets
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from consona.rest.server.api_server import APIServer
     from consona.sql.transaction import Transaction
 
-__all__ = ["LinkedIdentity", "SocialAuthManager", "local_target"]
+__all__ = ["LinkedIdentity", "SocialAuthManager", "SocialSession", "local_target"]
 
 _TARGET: Final = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 
@@ -48,6 +49,17 @@ class LinkedIdentity(msgspec.Struct, frozen=True):
     name: str
     linked_at: float
     last_login: float
+
+
+@dataclass(frozen=True, slots=True)
+class SocialSession:
+    """What a sign-in with another service gives."""
+
+    session: Session
+    profile: Profile
+    """Who it is there."""
+    next: str
+    """Where in this application the browser goes now."""
 
 
 class SocialAuthManager(Part):
@@ -125,13 +137,23 @@ class SocialAuthManager(Part):
 
     # The sign-in.
 
-    async def begin(self, provider: str, *, next: str = "/", account: str = "") -> tuple[str, str]:  # noqa: A002 the parameter of the route
+    async def begin(
+        self,
+        provider: str,
+        *,
+        next: str = "/",  # noqa: A002 the parameter of the route
+        account: str = "",
+        redirect_uri: str = "",
+        scopes: Iterable[str] | None = None,
+    ) -> tuple[str, str]:
         """Where to send the browser, and the sealed note that it keeps until it comes back.
 
         Args:
             provider: The service's name.
             next: Where in this application it goes afterwards: a path, nothing elsewhere.
             account: Whose account is to be linked; empty for signing in.
+            redirect_uri: Where the service sends it back to, if not to the route of this application.
+            scopes: What is asked for, if not the usual.
 
         Raises:
             NotFound: There is no such service.
@@ -141,13 +163,13 @@ class SocialAuthManager(Part):
         self._require_started()
         with asked_by_strangers(self.observer, "begin"):
             url, handshake = await self.provider(provider).begin(
-                self.redirect_uri(provider), next=local_target(next), account=account
+                redirect_uri or self.redirect_uri(provider), next=local_target(next), account=account, scopes=scopes
             )
             return url, self.seal.close_handshake(handshake)
 
     async def complete(
         self, provider: str, answer: Mapping[str, str], note: str, *, address: str = "", agent: str = ""
-    ) -> tuple[Session, Handshake]:
+    ) -> SocialSession:
         """Sign in whom the service sent back; an account is made at the first time.
 
         Args:
@@ -169,8 +191,9 @@ class SocialAuthManager(Part):
             if handshake.account:
                 raise SignInRefused("This was begun for linking an account, not for signing in.")
             account = await self._find_or_make(provider, grant)
-            session = await self.accounts.sign_in(account, how=provider, address=address, agent=agent)
-            return session, handshake
+            claims = {"provider": provider, "social_id": grant.profile.subject}
+            session = await self.accounts.sign_in(account, how=provider, address=address, agent=agent, claims=claims)
+            return SocialSession(session, grant.profile, handshake.next)
 
     async def link(self, provider: str, answer: Mapping[str, str], note: str, *, account: str) -> Handshake:
         """Let an account be signed in to with a service, too.

@@ -55,15 +55,15 @@ def social_routes(social: SocialAuthManager) -> Routes:
             handshake = await social.link(provider, answer, note, account=claims.subject if claims else "")
             response = Redirect(handshake.next, status=303)
         else:
-            session, handshake = await social.complete(
+            done = await social.complete(
                 provider,
                 answer,
                 note,
                 address=request.client_address,
                 agent=request.headers.get("user-agent", ""),
             )
-            response = Redirect(handshake.next, status=303)
-            social.accounts.browsers.give(response, session.id)
+            response = Redirect(done.next, status=303)
+            social.accounts.browsers.give(response, done.session.id)
         response.headers["cache-control"] = "no-store"
         response.headers["referrer-policy"] = "no-referrer"
         response.set_cookie(cookie, "", max_age=0, secure=secure)

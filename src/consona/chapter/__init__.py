@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from consona.chapter.api_client import APIClient
     from consona.chapter.api_server import APIServer
     from consona.chapter.authentication_system import AuthenticationSystem
-    from consona.chapter.errors import APIError, AuthenticationError, RouteNotFoundError, ValidationError
+    from consona.chapter.errors import (
+        APIError,
+        AuthenticationError,
+        OAuthError,
+        RouteNotFoundError,
+        ValidationError,
+    )
     from consona.chapter.jwt_manager import JWTManager
     from consona.chapter.narration import narrate, show, think
+    from consona.chapter.oauth_provider import OAuthProvider
+    from consona.chapter.social_auth_manager import SocialAuthManager
 
 __all__ = [
     "APIClient",
@@ -26,7 +34,10 @@ __all__ = [
     "AuthenticationError",
     "AuthenticationSystem",
     "JWTManager",
+    "OAuthError",
+    "OAuthProvider",
     "RouteNotFoundError",
+    "SocialAuthManager",
     "ValidationError",
     "narrate",
     "show",
@@ -39,8 +50,10 @@ _NAMES: Final[dict[str, str]] = {
     "api_server": "APIServer",
     "authentication_system": "AuthenticationSystem",
     "jwt_manager": "JWTManager",
-    "errors": "APIError AuthenticationError RouteNotFoundError ValidationError",
+    "errors": "APIError AuthenticationError OAuthError RouteNotFoundError ValidationError",
     "narration": "narrate show think",
+    "oauth_provider": "OAuthProvider",
+    "social_auth_manager": "SocialAuthManager",
 }
 _HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}
 

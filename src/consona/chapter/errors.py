@@ -7,7 +7,7 @@ from typing import Any
 from consona import errors
 from consona.chapter.exchange import response_dict
 
-__all__ = ["APIError", "AuthenticationError", "RouteNotFoundError", "ValidationError"]
+__all__ = ["APIError", "AuthenticationError", "OAuthError", "RouteNotFoundError", "ValidationError"]
 
 RouteNotFoundError = errors.NotFound
 """There is no such route, or not the thing that it names: answered with 404."""
@@ -17,6 +17,10 @@ AuthenticationError = errors.AuthenticationError
 
 ValidationError = errors.ValidationError
 """The data is not what it should be: answered with 400 by the chapter's server."""
+
+
+OAuthError = errors.AuthenticationError
+"""Signing in with another service did not work: answered with 401."""
 
 
 class APIError(errors.APIError):

@@ -40,7 +40,7 @@ async def go(social, name="ada", **more):
 
 
 async def test_an_account_is_made_at_the_first_time_and_found_from_then_on(social):
-    session, _ = await social.complete("op", *await go(social))
+    session = (await social.complete("op", *await go(social))).session
     account = session.account
     assert (account.name, account.email, account.email_verified, account.roles) == (
         "ada",
@@ -48,9 +48,11 @@ async def test_an_account_is_made_at_the_first_time_and_found_from_then_on(socia
         True,
         {"customer"},
     )
-    again, handshake = await social.complete("op", *await go(social, next="/orders?page=2"))
+    done = await social.complete("op", *await go(social, next="/orders?page=2"))
+    again = done.session
     assert again.account.id == account.id
-    assert handshake.next == "/orders?page=2"
+    assert (done.next, done.profile.subject) == ("/orders?page=2", "ada")
+    assert social.accounts.tokens.verify(again.access_token).get("social_id") == "ada"
     assert social.accounts.tokens.verify(again.access_token).subject == account.id
     [identity] = await social.identities(account.id)
     assert (identity.provider, identity.subject) == ("op", "ada")
@@ -61,12 +63,12 @@ async def test_an_account_is_made_at_the_first_time_and_found_from_then_on(socia
 async def test_of_two_first_sign_ins_at_once_one_account_comes(social):
     answers = [await go(social) for _ in range(3)]
     done = await asyncio.gather(*(social.complete("op", *each) for each in answers))
-    assert len({session.account.id for session, _ in done}) == 1
+    assert len({each.session.account.id for each in done}) == 1
 
 
 async def test_a_providers_name_never_becomes_an_existing_users(social):
     alice = await social.accounts.register("ada", "", PASSWORD)
-    session, _ = await social.complete("op", *await go(social))
+    session = (await social.complete("op", *await go(social))).session
     assert session.account.id != alice.id
     assert session.account.name.startswith("ada")
     assert session.account.name != "ada"
@@ -81,7 +83,7 @@ async def test_an_address_opens_no_account_that_is_there(social, name):
             await social.complete("op", *back)
         assert "link op" in caught.value.hint
     else:
-        session, _ = await social.complete("op", *back)
+        session = (await social.complete("op", *back)).session
         assert session.account.id != owner.id
         assert session.account.email == ""  # not proven, so it proves nothing here
     assert await social.identities(owner.id) == []
@@ -90,7 +92,7 @@ async def test_an_address_opens_no_account_that_is_there(social, name):
 async def test_an_account_is_linked_and_unlinked_by_its_owner(social):
     owner = await social.accounts.register("owner", "ada@example.org", PASSWORD)
     await social.link("op", *await go(social, account=owner.id), account=owner.id)
-    session, _ = await social.complete("op", *await go(social))
+    session = (await social.complete("op", *await go(social))).session
     assert session.account.id == owner.id
     await social.link("op", *await go(social, account=owner.id), account=owner.id)  # twice is once
     other = await social.accounts.register("other", "", PASSWORD)
@@ -102,7 +104,7 @@ async def test_an_account_is_linked_and_unlinked_by_its_owner(social):
 
 
 async def test_the_last_way_in_stays(social):
-    session, _ = await social.complete("op", *await go(social))
+    session = (await social.complete("op", *await go(social))).session
     with pytest.raises(Conflict, match="last way in"):
         await social.unlink(session.account.id, "op")
     await social.accounts.set_password(session.account.id, PASSWORD)
@@ -131,16 +133,16 @@ async def test_an_answer_counts_in_the_browser_that_asked(social):
 
 
 async def test_a_disabled_account_is_not_signed_in_to(social):
-    session, _ = await social.complete("op", *await go(social))
+    session = (await social.complete("op", *await go(social))).session
     await social.accounts.disable(session.account.id)
     with pytest.raises(AccountDisabled):
         await social.complete("op", *await go(social))
 
 
 async def test_a_deleted_account_leaves_no_identity_behind(social):
-    session, _ = await social.complete("op", *await go(social))
+    session = (await social.complete("op", *await go(social))).session
     await social.accounts.delete(session.account.id)
-    again, _ = await social.complete("op", *await go(social))
+    again = (await social.complete("op", *await go(social))).session
     assert again.account.id != session.account.id
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from consona.auth.oauth.oauth2 import OAuth2, Profile
+from consona.auth.strangers import asked_by_strangers
 
 __all__ = ["Facebook"]
 
@@ -48,13 +49,13 @@ class Facebook(OAuth2):
 
     async def userinfo(self, access_token: str) -> Profile:
         self._require_started()
-        with self.observer.operation("userinfo"):
+        with asked_by_strangers(self.observer, "userinfo"):
             asked = {"fields": "id,name,email,picture", "appsecret_proof": self._call_proof(access_token)}
             return self.profile_of(await self._get(f"{self.userinfo_url}?{urlencode(asked)}", access_token))
 
     async def revoke(self, token: str) -> None:
         self._require_started()
-        with self.observer.operation("revoke"):
+        with asked_by_strangers(self.observer, "revoke"):
             asked = urlencode({"appsecret_proof": self._call_proof(token)})
             await self._call(
                 "DELETE", f"{self.graph}/me/permissions?{asked}", headers={"Authorization": f"Bearer {token}"}

@@ -11,6 +11,7 @@ from typing import Any
 
 from consona.auth.errors import ProviderFailed
 from consona.auth.oauth.oauth2 import OAuth2, Profile
+from consona.auth.strangers import asked_by_strangers
 
 __all__ = ["GitHub"]
 
@@ -46,7 +47,7 @@ class GitHub(OAuth2):
 
     async def userinfo(self, access_token: str) -> Profile:
         self._require_started()
-        with self.observer.operation("userinfo"):
+        with asked_by_strangers(self.observer, "userinfo"):
             told = await self._get(self.userinfo_url, access_token)
             profile = self.profile_of(told)
             headers = {"Authorization": f"Bearer {access_token}"}
@@ -68,7 +69,7 @@ class GitHub(OAuth2):
 
     async def revoke(self, token: str) -> None:
         self._require_started()
-        with self.observer.operation("revoke"):
+        with asked_by_strangers(self.observer, "revoke"):
             pair = base64.b64encode(f"{self.client_id}:{self._client_secret}".encode()).decode("ascii")
             await self._call(
                 "DELETE",

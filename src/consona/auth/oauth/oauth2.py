@@ -21,6 +21,7 @@ import msgspec
 
 from consona.auth.errors import ProviderFailed, SignInRefused
 from consona.auth.oauth.handshake import Handshake, challenge_of
+from consona.auth.strangers import asked_by_strangers
 from consona.errors import ConfigurationError, ConsonaError
 from consona.part import Part
 from consona.resilience import Policy, Retry
@@ -197,7 +198,7 @@ class OAuth2(Part):
             ProviderFailed: The service does not answer as it should.
         """
         self._require_started()
-        with self.observer.operation("finish"):
+        with asked_by_strangers(self.observer, "finish"):
             await self.discover()
             self._check_answer(handshake, answer)
             form = {
@@ -233,7 +234,7 @@ class OAuth2(Part):
             ProviderFailed: The service does not answer as it should.
         """
         self._require_started()
-        with self.observer.operation("userinfo"):
+        with asked_by_strangers(self.observer, "userinfo"):
             return self.profile_of(await self._get(self.userinfo_url, access_token))
 
     def profile_of(self, told: dict[str, Any]) -> Profile:
@@ -262,7 +263,7 @@ class OAuth2(Part):
             ProviderFailed: The service does not answer as it should.
         """
         self._require_started()
-        with self.observer.operation("refresh"):
+        with asked_by_strangers(self.observer, "refresh"):
             await self.discover()
             task = self._refreshing.get(refresh_token)
             if task is None:
@@ -281,7 +282,7 @@ class OAuth2(Part):
             ProviderFailed: The service does not answer as it should.
         """
         self._require_started()
-        with self.observer.operation("revoke"):
+        with asked_by_strangers(self.observer, "revoke"):
             await self.discover()
             if not self.revoke_url:
                 raise ConfigurationError(f"{self.name} has no way to give tokens back.")
