@@ -20,6 +20,7 @@ from consona.rest.server.conditional import Precondition
 from consona.rest.server.events import Event, EventStream, LastEventID
 from consona.rest.server.files import FileResponse
 from consona.rest.server.guards import CurrentUser, Identity
+from consona.rest.server.pagination import ByNumber, Page
 from consona.rest.server.parameters import Body, Cookie, File, Form, Header, Path, Query
 from consona.rest.server.requests import Background, Request
 from consona.rest.server.responses import Redirect, Response, StreamingResponse
@@ -218,6 +219,10 @@ def make() -> APIServer:
     add_texts(api)
     add_answers(api)
     add_needs(api)
+
+    @api.get("/pages")
+    async def pages(want: ByNumber) -> Page[Thing]:
+        return want.page(list(things.values())[want.offset :][: want.fetch])
 
     @api.put("/notes", idempotent=True)
     async def keep_note(words: Size) -> Size:

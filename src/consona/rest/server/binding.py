@@ -48,6 +48,7 @@ from consona.rest.server.form_fields import FormFields, FormFiles
 from consona.rest.server.guards import Guard, admit
 from consona.rest.server.hints import is_body_like
 from consona.rest.server.idempotency import Idempotency, IdempotencyKey, once
+from consona.rest.server.pagination import ByCursor, ByNumber, ByOffset, Page, linked
 from consona.rest.server.parameters import Injected, Parameter
 from consona.rest.server.responses import (
     JSON,
@@ -221,6 +222,11 @@ class Signature:
             )
 
     @property
+    def has_pages(self) -> bool:
+        """Whether it answers with pages of a list."""
+        return any(provider.type in {ByCursor, ByNumber, ByOffset} for provider in self.providers)
+
+    @property
     def keeps_answer(self) -> bool:
         """Whether the handler keeps its answer itself, in the transaction of its work."""
         return any(p.place == "idempotency" for p in self.each())
@@ -295,6 +301,8 @@ def compile_route(
     code = compile(source, f"<route {signature.route.method} {signature.route.path}>", "exec")
     exec(code, writer.names)  # noqa: S102 the source is written below, from names that we made
     respond: Respond = writer.names["respond"]
+    if signature.has_pages:
+        respond = linked(respond)
     if signature.route.options.get("etag"):
         respond = _tagged(respond, weak=signature.route.options["etag"] == "weak")
     if signature.route.options.get("idempotent"):
@@ -574,6 +582,9 @@ def _class_check(returns: Any, names: dict[str, Any]) -> str:
         names["Member"] = arguments[0]
         # The quickest of ten ways to see that all members are of one class (0.7 µs for 50).
         return "result.__class__ is not list or [*map(type, result)].count(Member) != len(result)"
+    if origin is Page and isinstance(arguments[0], type) and issubclass(arguments[0], msgspec.Struct):
+        names["Page"], names["Member"] = Page, arguments[0]
+        return "result.__class__ is not Page or [*map(type, result.items)].count(Member) != len(result.items)"
     if is_body_like(returns) and origin is not dict:
         return "True"
     return ""
@@ -584,6 +595,8 @@ def _is_response(returns: Any) -> bool:
 
 
 def _fit(returns: Any, label: str, result: Any) -> Any:
+    if isinstance(result, Page):  # it is one already, so its items would not be looked at
+        result = msgspec.structs.asdict(result)
     try:
         return msgspec.convert(result, returns, from_attributes=True)
     except msgspec.ValidationError as error:

@@ -226,6 +226,11 @@ class _Operation:
         if signature.route.options.get("etag"):
             answer["headers"] = {"ETag": {"description": "Changes with the answer.", "schema": {"type": "string"}}}
             responses["304"] = {"description": "The client has it already (If-None-Match)."}
+        if signature.has_pages:
+            answer.setdefault("headers", {})["Link"] = {
+                "description": "Where the first page is, and the ones before and after (RFC 8288).",
+                "schema": {"type": "string"},
+            }
         if signature.route.options.get("idempotent"):
             answer.setdefault("headers", {})["Idempotency-Replayed"] = {
                 "description": "There, where this is the answer to an earlier request with the same key.",

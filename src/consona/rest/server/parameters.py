@@ -30,6 +30,7 @@ from consona.rest.server.forms import ANY_FILE, FileRules
 from consona.rest.server.guards import WantsUser
 from consona.rest.server.hints import FiniteFloat, is_body_like, is_text_like, many_of, shown, unwrap, without_none
 from consona.rest.server.idempotency import IdempotencyKey
+from consona.rest.server.pagination import maker_of
 from consona.rest.server.requests import Background, Request
 from consona.rest.server.uploads import UploadFile
 from consona.rest.server.websocket import WebSocket
@@ -236,6 +237,11 @@ def _classify(
         return Parameter(name, "idempotency", plain, name)
     if _file_of(plain) is not None:
         return _file(name, declared, default, File(), label)
+    maker = maker_of(plain, extras)
+    if maker is not None:
+        parameters = read_parameters(maker, label=label, path_names=(), namespace={}, resolve=resolve)
+        made = Injected(maker, get_origin(plain) or plain, tuple(parameters))
+        return Parameter(name, "provider", plain, name, source=made)
     provided = resolve(name, plain)
     if provided is not None:
         if isinstance(provided, Injected):
