@@ -111,6 +111,7 @@ for module in modules:
 """
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a process for each would take minutes")
 def test_every_module_can_be_imported_alone():
     command = [sys.executable, "-W", "ignore", "-c", ALONE, *modules()]

@@ -68,7 +68,7 @@ class TestEveryone:
         await page.goto(f"{address}/ops")
         await expect(page.get_by_role("button", name="Pause updates")).to_be_visible()
         names = []
-        for _ in range(14):
+        for _ in range(20):
             await page.keyboard.press("Tab")
             seen = await page.evaluate(
                 """() => { const e = document.activeElement, b = e.getBoundingClientRect();

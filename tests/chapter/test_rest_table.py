@@ -211,7 +211,7 @@ CAUSES = {
 
 
 def error_class(name: str) -> type[Exception]:
-    for home in (chapter, errors, client_errors, listen):
+    for home in (chapter, client_errors, errors, listen):
         if hasattr(home, name):
             return getattr(home, name)
     raise AssertionError(f"The table names {name}, which nothing raises.")

@@ -244,7 +244,8 @@ async def test_a_storm_of_cancellations_leaves_every_connection_clean(make_pool)
         assert await connection.fetchval("SELECT 42") == 42
         pool.give_back(connection)
     assert pool.size <= 5
-    assert await query(pool, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'consona'") <= 5
+    mine = "datname = current_database() AND application_name = 'consona'"
+    assert await query(pool, f"SELECT count(*) FROM pg_stat_activity WHERE {mine}") <= 5
     await query(pool, "DROP TABLE storm")
 
 
