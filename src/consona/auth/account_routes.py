@@ -10,7 +10,8 @@ from consona.auth.account import Account
 from consona.auth.api_keys import APIKeyInfo
 from consona.auth.browser_sessions import same_site
 from consona.auth.claims import Claims
-from consona.auth.errors import AccountDisabled, AccountLocked, LoginFailed, RefreshRefused
+from consona.auth.errors import AccountDisabled, AccountLocked, LoginFailed, RefreshRefused, SecondFactorNeeded
+from consona.auth.second_factors import Enrolment
 from consona.auth.sessions import SessionInfo
 from consona.errors import Conflict, NotFound, PermissionDenied
 from consona.rest.server.guards import CurrentUser
@@ -39,6 +40,8 @@ class Login(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     """The account's name or e-mail address."""
     password: str
+    code: str = ""
+    """Of the second factor, where the account has one."""
     cookie: bool = False
     """For browsers: keep the session in a cookie, and give no tokens."""
 
@@ -50,6 +53,15 @@ class Refresh(msgspec.Struct, forbid_unknown_fields=True):
 class NewPassword(msgspec.Struct, forbid_unknown_fields=True):
     old: str
     new: str
+
+
+class Code(msgspec.Struct, forbid_unknown_fields=True):
+    code: str
+
+
+class FirstCode(msgspec.Struct, forbid_unknown_fields=True):
+    note: str
+    code: str
 
 
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,7 +108,7 @@ def account_routes(accounts: AuthenticationSystem) -> Routes:
             made = await accounts.register(new.name, new.email, new.password, roles=accounts.settings.new_roles)
             return _view(made)
 
-    @routes.post("/login", public=True, errors=[LoginFailed, AccountLocked, AccountDisabled])
+    @routes.post("/login", public=True, errors=[LoginFailed, SecondFactorNeeded, AccountLocked, AccountDisabled])
     async def login(body: Login, request: Request, device: Annotated[str, Cookie(DEVICE)] = "") -> SignedIn:
         """Sign in with name and password."""
         if body.cookie and not same_site(request):
@@ -104,6 +116,7 @@ def account_routes(accounts: AuthenticationSystem) -> Routes:
         session = await accounts.authenticate(
             body.name,
             body.password,
+            code=body.code,
             address=request.client_address,
             agent=request.headers.get("user-agent", ""),
             device=device,
@@ -160,6 +173,26 @@ def account_routes(accounts: AuthenticationSystem) -> Routes:
         await accounts.change_password(
             claims.subject, body.old, body.new, address=request.client_address, session=_session_of(claims)
         )
+
+    @routes.post("/second-factor", errors=[Conflict])
+    async def begin_second_factor(claims: CurrentUser[Claims]) -> Enrolment:
+        """Begin to use an app that makes codes."""
+        _session_of(claims)
+        return await accounts.begin_second_factor(claims.subject)
+
+    @routes.post("/second-factor/confirm", errors=[LoginFailed, AccountLocked, Conflict])
+    async def confirm_second_factor(body: FirstCode, claims: CurrentUser[Claims], request: Request) -> list[str]:
+        """Show that the app makes right codes. The answer is the recovery codes, this once."""
+        _session_of(claims)
+        return await accounts.confirm_second_factor(
+            claims.subject, body.note, body.code, address=request.client_address
+        )
+
+    @routes.post("/second-factor/remove", errors=[LoginFailed, AccountLocked])
+    async def remove_second_factor(body: Code, claims: CurrentUser[Claims], request: Request) -> None:
+        """Ask for codes no more."""
+        _session_of(claims)
+        await accounts.remove_second_factor(claims.subject, body.code, address=request.client_address)
 
     @routes.get("/keys")
     async def keys(claims: CurrentUser[Claims]) -> list[APIKeyInfo]:

@@ -28,7 +28,7 @@ from consona.auth.audit import AuditLog
 from consona.auth.browser_sessions import BrowserSessions
 from consona.auth.claims import Claims
 from consona.auth.devices import Devices
-from consona.auth.errors import AccountDisabled, LoginFailed, RefreshRefused
+from consona.auth.errors import AccountDisabled, LoginFailed, RefreshRefused, SecondFactorNeeded
 from consona.auth.guesses import Guesses, Lockout
 from consona.auth.jwt_manager import JWTManager
 from consona.auth.names import email_key, name_key
@@ -37,6 +37,7 @@ from consona.auth.passwords import HashCost, PasswordHashes
 from consona.auth.revocation_feed import RevocationFeed
 from consona.auth.roles import Roles
 from consona.auth.schema import prepare
+from consona.auth.second_factors import Enrolment, SecondFactors
 from consona.auth.sessions import ReusedError, SessionInfo, Sessions
 from consona.auth.strangers import asked_by_strangers
 from consona.errors import ConfigurationError, Conflict, ConstraintFailed, FieldProblem, NotFound, ValidationError
@@ -170,6 +171,9 @@ class AuthenticationSystem(Part):
             clock=clock,
         )
         self.keys = APIKeys(db, tokens.revocations, self.feed, self.audit, issuer=tokens.issuer, clock=clock)
+        self._second_factors = SecondFactors(
+            db, self.audit, issuer=tokens.issuer, secret=self._secret("second factors"), clock=clock
+        )
         self._guard = AccountGuard(self)
         self._opened: contextlib.AsyncExitStack | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -378,19 +382,21 @@ class AuthenticationSystem(Part):
     # Signing in and out.
 
     async def authenticate(
-        self, name: str, password: str, *, address: str = "", agent: str = "", device: str = ""
+        self, name: str, password: str, *, code: str = "", address: str = "", agent: str = "", device: str = ""
     ) -> Session:
         """Sign in with a password.
 
         Args:
             name: The account's name or e-mail address.
             password: As it was typed.
+            code: Of the second factor, where the account has one: of the app, or a recovery code.
             address: The network address of who asks (`request.client_address`).
             agent: What device it is, for the list of sessions (`User-Agent`).
             device: What an earlier session gave as `device`.
 
         Raises:
             LoginFailed: No such account, or another password: the same in both cases, and after the same time.
+            SecondFactorNeeded: The password is right, and a code is asked for.
             AccountLocked: Too many wrong guesses; `retry_after` says when the next is taken.
             AccountDisabled: The password is right, and the account may not be used.
         """
@@ -403,12 +409,22 @@ class AuthenticationSystem(Part):
             if row is None or not right:
                 await self.audit.note("login failed", account=row.id if row else "", address=address)
                 raise LoginFailed("Invalid username or password.")
+            if row.second_factor is not None:
+                await self._check_second_factor(row, code, address=address)
             await self._guesses.forget(row.id, address=address, device=known)
             if not row.active:
                 await self.audit.note("login refused", account=row.id, address=address, why="disabled")
                 raise AccountDisabled("Account is disabled.")
             again = await self.hashes.make(password) if self.hashes.outdated(row.password or "") else None
             return await self._signed_in(row, address=address, agent=agent, new_hash=again)
+
+    async def _check_second_factor(self, row: Row, code: str, *, address: str) -> None:
+        """Go on only with a right code. The guess that was taken stays taken until then."""
+        if not code:
+            raise SecondFactorNeeded("A code is needed, too.")
+        if not await self._second_factors.check(row, code):
+            await self.audit.note("second factor failed", account=row.id, address=address)
+            raise LoginFailed("The code is wrong, or was used before.")
 
     async def _signed_in(
         self,
@@ -542,6 +558,59 @@ class AuthenticationSystem(Part):
         self._require_started()
         with self.observer.operation("sessions"):
             return await self._sessions.of(account)
+
+    # Second factors.
+
+    async def begin_second_factor(self, account: str) -> Enrolment:
+        """What an app needs, so that it can make codes. Codes are asked for after `confirm_second_factor`.
+
+        Raises:
+            NotFound: There is no such account.
+            Conflict: It has a second factor already.
+        """
+        self._require_started()
+        with asked_by_strangers(self.observer, "begin_second_factor"):
+            return self._second_factors.begin(await self._row(account))
+
+    async def confirm_second_factor(self, account: str, note: str, code: str, *, address: str = "") -> list[str]:
+        """Ask for codes at each sign-in from now on.
+
+        Args:
+            account: The account's id.
+            note: What `begin_second_factor` gave as `note`.
+            code: The first one that the app shows.
+            address: The network address of who asks.
+
+        Returns:
+            Ten recovery codes, for when the app is lost. They are shown this once; each counts once.
+
+        Raises:
+            LoginFailed: The code is wrong.
+            AccountLocked: Too many wrong guesses.
+        """
+        self._require_started()
+        with asked_by_strangers(self.observer, "confirm_second_factor"):
+            row = await self._row(account)
+            await self._guesses.take(row.id, row.name, address=address)
+            codes = await self._second_factors.confirm(row, note, code)
+            await self._guesses.forget(row.id, address=address)
+            return codes
+
+    async def remove_second_factor(self, account: str, code: str, *, address: str = "") -> None:
+        """Ask for codes no more; it takes a right one.
+
+        Raises:
+            LoginFailed: The code is wrong, or the account has no second factor.
+            AccountLocked: Too many wrong guesses.
+        """
+        self._require_started()
+        with asked_by_strangers(self.observer, "remove_second_factor"):
+            row = await self._row(account)
+            await self._guesses.take(row.id, row.name, address=address)
+            if row.second_factor is None or not await self._second_factors.check(row, code):
+                raise LoginFailed("The code is wrong, or was used before.")
+            await self._guesses.forget(row.id, address=address)
+            await self._second_factors.remove(row)
 
     # API keys.
 

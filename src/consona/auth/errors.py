@@ -6,6 +6,7 @@ AuthenticationError
 │   ├── TokenRevoked      it was taken back before its time was over
 │   └── RefreshRefused    a refresh token that does not count (any more)
 ├── LoginFailed           no such account, or another password
+│   └── SecondFactorNeeded    the password is right, and a code is asked for
 ├── SignInRefused         another service refused, or its answer does not belong to our question
 └── AccountDisabled       the password is right, and the account may not be used
 RateLimited
@@ -26,6 +27,7 @@ __all__ = [
     "ProviderFailed",
     "RefreshRefused",
     "RevocationsStale",
+    "SecondFactorNeeded",
     "SignInRefused",
     "TokenExpired",
     "TokenInvalid",
@@ -60,6 +62,13 @@ class LoginFailed(AuthenticationError):
     """There is no account of that name with that password. Which of the two is wrong is not told."""
 
     code = "auth.login_failed"
+
+
+class SecondFactorNeeded(LoginFailed):
+    """Name and password are right, and the account asks for a code too."""
+
+    code = "auth.second_factor_needed"
+    hint = "Send the same again, with the code of your app or a recovery code."
 
 
 class AccountLocked(RateLimited):
