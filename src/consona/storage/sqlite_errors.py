@@ -80,7 +80,7 @@ _RULES: Final = {
 _COLUMNS: Final = re.compile(r"(?:constraint failed: |value in \w+ column )(?P<list>\S+\.\S+(?:, \S+\.\S+)*)$")
 _NAMED: Final = re.compile(r"constraint failed: (?:index '(?P<index>.+)'|(?P<check>.+))$")
 _NOT_UNDERSTOOD: Final = re.compile(
-    r"syntax error|incomplete input|^no such |has no column|unrecognized token|ambiguous column|wrong number of arg"
+    r"syntax error|incomplete input|^no such (?!savepoint)|has no column|unrecognized token|ambiguous column|wrong number of arg"
     r"|misuse of |already exists|\d values? (?:for|were supplied)|cannot modify "
 )
 
