@@ -443,10 +443,11 @@ async def test_a_server_that_pings_and_does_not_read_is_left(monkeypatch):
     monkeypatch.setattr(http2_connection, "MAX_UNSENT_BYTES", 100_000)
 
     async def flood(asked):
-        asked.connection.writer.transport.pause_reading()
-        while True:
-            asked.connection.writer.write(b"\0\0\x08\x06\0\0\0\0\0pingpong" * 1000)
-            await asked.connection.writer.drain()
+        writer = asked.connection.writer
+        writer.transport.pause_reading()
+        while not writer.is_closing():
+            writer.write(b"\0\0\x08\x06\0\0\0\0\0pingpong" * 1000)
+            await asyncio.sleep(0.001)
 
     async with HTTP2Wire(answered(), flood, receive_buffer=4096) as server, Opened() as transport:
         await whole(await transport.send(get(server)))
