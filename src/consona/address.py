@@ -26,6 +26,7 @@ __all__ = ["ADAPTERS", "Address", "adapter_for"]
 ADAPTERS: Final[dict[str, dict[str, str]]] = {
     "documents": {
         "memory": "consona.documents.memory:MemoryDocuments",
+        "sqlite": "consona.documents.sqlite.engine:SQLiteDocuments",
     },
     "http": {
         "http": "consona.rest.client.aiohttp_transport:AiohttpTransport",

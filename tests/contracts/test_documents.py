@@ -13,6 +13,7 @@ from bson import Decimal128, ObjectId, Regex, Timestamp
 
 from consona.documents import (
     BulkWriteError,
+    ChangesLost,
     DeleteMany,
     DeleteOne,
     DocumentChanged,
@@ -28,7 +29,7 @@ from consona.documents import (
 )
 from consona.errors import ConfigurationError, Conflict, NotFound, NotStarted, ValidationError
 
-ENGINES = ["memory"]
+ENGINES = ["memory", "sqlite", "sqlite memory"]
 
 
 @pytest.fixture(params=ENGINES)
@@ -623,6 +624,102 @@ async def test_documents_fit_the_schema_of_their_collection(db):
         with pytest.raises(ValidationError, match="price"):
             await wrong
     assert await things.find().to_list() == [{"_id": 1, "name": "Tea", "price": 1.5}]
+
+
+# Watching.
+
+
+async def told(stream, count):
+    async with asyncio.timeout(20):
+        return [await stream.next() for _ in range(count)]
+
+
+async def test_a_watch_tells_every_change_in_order(db, things):
+    async with things.watch() as stream:
+        assert await stream.try_next() is None
+        await things.insert_one({"_id": 1, "a": {"b": 1, "c": 2}, "d": 1})
+        await things.update_one({"_id": 1}, {"$set": {"a.b": 5}, "$unset": {"d": ""}})
+        await things.replace_one({"_id": 1}, {"x": 1})
+        await db["others"].insert_one({"_id": 9})
+        await things.delete_one({"_id": 1})
+        await things.drop()
+        changes = await told(stream, 5)
+    assert [change["operationType"] for change in changes] == ["insert", "update", "replace", "delete", "drop"]
+    insert, update, replace, delete, drop = changes
+    assert insert["fullDocument"] == {"_id": 1, "a": {"b": 1, "c": 2}, "d": 1}
+    assert update["updateDescription"] == {"updatedFields": {"a.b": 5}, "removedFields": ["d"], "truncatedArrays": []}
+    assert "fullDocument" not in update
+    assert replace["fullDocument"] == {"_id": 1, "x": 1}
+    assert delete["documentKey"] == {"_id": 1}
+    assert drop["ns"] == {"db": db.name, "coll": "things"}
+    assert abs((insert["wallTime"] - datetime.now(UTC)).total_seconds()) < 60
+
+
+async def test_an_update_that_changes_nothing_is_not_told(things):
+    await things.insert_one({"_id": 1, "a": 1})
+    async with things.watch() as stream:
+        await things.update_one({"_id": 1}, {"$set": {"a": 1}})
+        await things.update_many({"_id": 5}, {"$set": {"a": 1}})
+        await things.delete_one({"_id": 1})
+        [change] = await told(stream, 1)
+        assert change["operationType"] == "delete"
+
+
+async def test_a_watch_can_give_the_document_before_and_after(things):
+    await things.insert_one({"_id": 1, "a": 1})
+    async with things.watch(full_document="updateLookup", full_document_before_change=True) as stream:
+        await things.update_one({"_id": 1}, {"$inc": {"a": 1}})
+        await things.update_one({"_id": 1}, {"$inc": {"a": 1}})
+        changes = await told(stream, 2)
+    assert [change["fullDocumentBeforeChange"]["a"] for change in changes] == [1, 2]
+    assert [change["fullDocument"]["a"] for change in changes] == [2, 3]
+
+
+async def test_a_watch_goes_on_where_another_stopped(things):
+    async with things.watch() as stream:
+        await things.insert_many([{"_id": n} for n in range(3)])
+        await told(stream, 1)
+        token = stream.resume_token
+    await things.insert_one({"_id": 3})
+    async with things.watch(resume_after=token) as stream:
+        await things.insert_one({"_id": 4})
+        assert [change["fullDocument"]["_id"] for change in await told(stream, 4)] == [1, 2, 3, 4]
+
+
+async def test_a_watch_of_the_database_tells_of_all_collections(db):
+    async with db.watch() as stream:
+        await db["a"].insert_one({"_id": 1})
+        await db["b"].insert_one({"_id": 2})
+        await db["b"].rename("c")
+        await db["c"].insert_one({"_id": 3})
+        changes = await told(stream, 4)
+    assert [(change["operationType"], change["ns"]["coll"]) for change in changes] == [
+        ("insert", "a"),
+        ("insert", "b"),
+        ("rename", "b"),
+        ("insert", "c"),
+    ]
+    assert changes[2]["to"]["coll"] == "c"
+
+
+@pytest.mark.parametrize("token", ["no token", {"_data": 5}, {"_data": "x"}, {"_data": "999999"}, {"_data": "-1"}])
+async def test_a_token_that_is_not_known_is_refused(things, token):
+    await things.insert_one({"_id": 1})
+    with pytest.raises(ChangesLost):
+        await things.watch(resume_after=token)
+
+
+async def test_a_watch_ends_when_the_database_is_stopped(tmp_path):
+    for address in (f"memory://{uuid.uuid4()}", f"sqlite:///{tmp_path}/ends.db"):
+        database = DocumentDatabase(address)
+        await database.start()
+        stream = await database["a"].watch()
+        waiting = asyncio.create_task(stream.next())
+        await asyncio.sleep(0)
+        await database.stop()
+        with pytest.raises((StopAsyncIteration, NotStarted, RuntimeError)):
+            async with asyncio.timeout(20):
+                await waiting
 
 
 # Being asked wrongly.

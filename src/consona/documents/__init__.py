@@ -1,5 +1,6 @@
 """Document databases: MongoDB's operators and PyMongo's methods, on engines that need no server."""
 
+from consona.documents.change_stream import ChangeStream
 from consona.documents.collection import Collection
 from consona.documents.cursor import Cursor
 from consona.documents.database import DocumentDatabase
@@ -27,6 +28,7 @@ from consona.documents.results import (
 __all__ = [
     "BulkWriteError",
     "BulkWriteResult",
+    "ChangeStream",
     "ChangesLost",
     "Collection",
     "Cursor",

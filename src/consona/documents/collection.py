@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from consona.documents.change_stream import ChangeStream, FullDocument
 from consona.documents.changing import Changing
 from consona.documents.engine import CreateIndex, DropCollection, DropIndex, RenameCollection, SetRules
 from consona.documents.errors import OperatorError
@@ -51,6 +52,45 @@ class Collection(Reading, Changing):
 
     def __repr__(self) -> str:
         return f"<Collection {self.name!r} of {self.database.name!r}>"
+
+    # Watching.
+
+    def watch(
+        self,
+        *,
+        full_document: FullDocument = "default",
+        full_document_before_change: bool = False,
+        resume_after: Any = None,
+    ) -> ChangeStream:
+        """Every change from now on, whoever makes it, as `async for` gives it. See `ChangeStream`.
+
+        Args:
+            full_document: `default` tells of an update which fields changed; any other value adds the document as it
+                was right after the update.
+            full_document_before_change: Whether to add the document as it was before.
+            resume_after: The `_id` of the change after which to go on.
+
+        Raises:
+            ChangesLost: (when it begins) What came after the token is not known any more.
+
+        Example:
+            >>> async def main():
+            ...     async with DocumentDatabase("memory://watched") as catalog:
+            ...         async with catalog["products"].watch() as stream:
+            ...             await catalog["products"].insert_one({"_id": 1})
+            ...             change = await stream.next()
+            ...             return change["operationType"], change["fullDocument"]
+            >>> from consona import DocumentDatabase
+            >>> import asyncio; asyncio.run(main())
+            ('insert', {'_id': 1})
+        """
+        return ChangeStream(
+            self.database,
+            self.name,
+            after=resume_after,
+            full_document=full_document,
+            before=full_document_before_change,
+        )
 
     # Indexes and rules.
 

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final
 
 from consona.address import Address, adapter_for
+from consona.documents.change_stream import ChangeStream, FullDocument
 from consona.documents.collection import Collection
 from consona.documents.engine import (
     CreateCollection,
@@ -153,6 +154,18 @@ class DocumentDatabase(Part):
         with self.observer.operation("drop_collection", self.collection(name).name):
             await self._engine().alter(name, DropCollection(), tx=tx)
 
+    def watch(
+        self,
+        *,
+        full_document: FullDocument = "default",
+        full_document_before_change: bool = False,
+        resume_after: Any = None,
+    ) -> ChangeStream:
+        """Every change of every collection from now on. See `Collection.watch`."""
+        return ChangeStream(
+            self, None, after=resume_after, full_document=full_document, before=full_document_before_change
+        )
+
     @asynccontextmanager
     async def transaction(self, *, name: str = "", deadline: float | None = None) -> AsyncIterator[SharedTransaction]:
         """Several writes that happen together or not at all: pass what it gives as `tx=`.
@@ -167,6 +180,17 @@ class DocumentDatabase(Part):
 
         Raises:
             ConfigurationError: The engine has no transactions.
+
+        Example:
+            >>> async def main():
+            ...     async with DocumentDatabase("sqlite://bank") as bank:
+            ...         await bank["accounts"].insert_many([{"_id": "ada", "money": 5}, {"_id": "bob", "money": 0}])
+            ...         async with bank.transaction() as tx:
+            ...             await bank["accounts"].update_one({"_id": "ada"}, {"$inc": {"money": -5}}, tx=tx)
+            ...             await bank["accounts"].update_one({"_id": "bob"}, {"$inc": {"money": 5}}, tx=tx)
+            ...         return await bank["accounts"].find_one("bob")
+            >>> asyncio.run(main())
+            {'_id': 'bob', 'money': 5}
         """
         engine = self._engine()
         if not isinstance(engine, SupportsTransactions):
