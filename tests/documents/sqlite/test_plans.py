@@ -48,7 +48,7 @@ async def things(tmp_path):
         ({"s": re.compile("^text0005$")}, "s_1", 1),
         ({"s": {"$in": ["text0001", "text0002"]}}, "s_1", 2),
         ({"d": {"$gt": DAY}}, "d_1", 0),
-        ({"o": ObjectId()}, "o_1", 0),
+        ({"o": ObjectId("6b060f6cc52ccecee7d14d95")}, "o_1", 0),
         ({"tags": 5}, "tags_1", 1),
         ({"tags": "t7"}, "tags_1", 1),
         ({"tags": {"$in": [5, "t7"]}}, "tags_1", 2),
