@@ -48,7 +48,7 @@ LastEventID = Annotated[str, Header("last-event-id")]
 class Event(msgspec.Struct, Generic[Data], frozen=True):
     r"""One event.
 
-    Args:
+    Attributes:
         data: Text is sent as it is, line by line; any other value as JSON. Without data, a browser takes note of
             `id` and `retry`, and calls no handler.
         event: Its name, for `addEventListener` in a browser; `message` where there is none.
