@@ -81,7 +81,9 @@ async def back(db, kind, value, into):
 
 @pytest.mark.parametrize("kind", CHANCE)
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25, deadline=None
+)
 async def test_values_by_chance_come_back_as_they_were(db, kind, data):
     into, values = CHANCE[kind]
     chosen = data.draw(st.lists(values, max_size=20))
