@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ class Process:
 
 
 def orders(folder: Path) -> int:
-    with sqlite3.connect(folder / "shop.db") as db:
+    with closing(sqlite3.connect(folder / "shop.db")) as db, db:
         return int(db.execute("SELECT count(*) FROM orders").fetchone()[0])
 
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -80,6 +81,6 @@ async def test_another_process_goes_on_while_one_is_killed(tmp_path):
     await process.communicate()
     await asyncio.gather(*writes)
     await engine.close()
-    with sqlite3.connect(tmp_path / "killed.db") as db:
+    with closing(sqlite3.connect(tmp_path / "killed.db")) as db, db:
         assert db.execute("SELECT count(*) FROM left_half WHERE id LIKE 'm%'").fetchone() == (200,)
     db.close()
