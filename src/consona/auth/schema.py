@@ -7,27 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from consona.errors import ConfigurationError, QueryError
+from consona.sql import own_tables
 
 if TYPE_CHECKING:
     from consona.sql.database import SQLDatabase
-    from consona.sql.transaction import Transaction
 
 __all__ = ["prepare"]
 
 PART: Final = "accounts"
-OLDEST_READER: Final = 1
-TRIES: Final = 10
-
-_NUMBERED: Final = {
-    "sqlite": "INTEGER PRIMARY KEY AUTOINCREMENT",
-    "postgresql": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-    "mysql": "BIGINT AUTO_INCREMENT PRIMARY KEY",
-}
-_SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS consona_schema"
-    " (part VARCHAR(100) PRIMARY KEY, version INTEGER NOT NULL, oldest_reader INTEGER NOT NULL)"
-)
 STEPS: Final[tuple[tuple[str, ...], ...]] = (
     (
         """CREATE TABLE IF NOT EXISTS consona_accounts (
@@ -118,40 +105,10 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
 
 
 async def prepare(db: SQLDatabase) -> None:
-    """Make the tables, or bring them up to date. Processes that start at once do it once.
+    """Make the tables, or bring them up to date.
 
     Raises:
         ConfigurationError: A newer release made them, and this one cannot use them.
         QueryError: The database refused it.
     """
-    for last in (*[False] * (TRIES - 1), True):
-        try:
-            await db.run_in_transaction(_steps, name="tables of accounts")
-        except QueryError:
-            # Two that make the same table at once: one of them is refused, and finds it the next time.
-            if last:
-                raise
-        else:
-            return
-
-
-async def _steps(tx: Transaction) -> None:
-    await tx.execute(_SCHEMA)
-    row = await tx.fetch_one("SELECT version, oldest_reader FROM consona_schema WHERE part = ?", PART)
-    version, oldest = (0, 0) if row is None else (row["version"], row["oldest_reader"])
-    if oldest > len(STEPS):
-        raise ConfigurationError(
-            f"The tables of accounts have version {version}; this release of Consona knows {len(STEPS)}.",
-            hint="Use the release that made them, or a newer one.",
-        )
-    if version >= len(STEPS):
-        return
-    if row is None:
-        await tx.execute("INSERT INTO consona_schema VALUES (?, ?, ?)", PART, len(STEPS), OLDEST_READER)
-    else:
-        await tx.execute(
-            "UPDATE consona_schema SET version = ?, oldest_reader = ? WHERE part = ?", len(STEPS), OLDEST_READER, PART
-        )
-    for statements in STEPS[version:]:
-        for statement in statements:
-            await tx.execute(statement.format(numbered=_NUMBERED[tx.dialect.name]))
+    await own_tables.prepare(db, PART, STEPS)
