@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
-from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeVar, cast, overload
 
 from consona.errors import (
@@ -54,13 +53,13 @@ class Known(NamedTuple):
 class StatementOperation(Operation):
     """One run of a statement. An error that has an offset in the driver's text gets the place in the user's."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if error is not None and isinstance(error, StatementError) and isinstance(self.subject, Call):
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, StatementError) and isinstance(self.subject, Call):
             offset = error.context.pop("offset", None)
             if offset is not None:
                 place = error.context["place"] = self.subject.statement.place(offset)
                 error.args = (f"{error.message.removesuffix('.')} (at {place}).",)
-        super().__exit__(kind, error, tb)
+        super()._note(error)
 
 
 class Statements:
@@ -157,7 +156,7 @@ class Queries(ABC):
                 self._ran(statement, op._start, settled=False)
                 raise
             self._ran(statement, op._start)
-            op.set(rows=done.rows)
+            op.attributes = {"rows": done.rows}
         return done
 
     async def execute_many(self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Done:

@@ -45,8 +45,8 @@ class StatementSeries(Series):
         super().__init__(name, target)
         self.rows = 0
 
-    def count(self, op: Operation, duration: int) -> None:
-        super().count(op, duration)
+    def count(self, op: Operation, duration: int, bucket: int) -> None:
+        super().count(op, duration, bucket)
         if op.attributes is not None:
             self.rows += op.attributes.get("rows", 0)
 

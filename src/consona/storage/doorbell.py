@@ -41,6 +41,7 @@ class Doorbell:
 
     def __init__(self, folder: Path, *, on_ring: Callable[[], None]) -> None:
         self._folder = folder
+        self._path = os.fspath(folder)
         self._on_ring = on_ring
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._lock = threading.Lock()
@@ -49,9 +50,13 @@ class Doorbell:
         self._tried = self._closed = False
 
     def ring(self) -> None:
-        """Tell everybody else who listens. Takes 2 microseconds where nobody does. Never raises."""
+        """Tell everybody else who listens. Takes a microsecond where nobody does. Never raises."""
+        if not os.access(
+            self._path, os.F_OK
+        ):  # the usual case, at every commit: an exception takes three times as long
+            return
         try:
-            names = os.listdir(self._folder)  # noqa: PTH208  a third of the time of iterdir(), at every commit
+            names = os.listdir(self._path)  # noqa: PTH208  a third of the time of iterdir()
         except OSError:
             return
         for name in names:

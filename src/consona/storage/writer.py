@@ -212,11 +212,8 @@ class Writer:
         """Take the writes that wait, up to the limit or to the first that is no write."""
         batch = [first]
         backlog, inbox = self._backlog, self.inbox
-        while len(batch) < self.settings.max_batch:
-            try:
-                job = backlog.popleft() if backlog else inbox.get_nowait()
-            except Empty:
-                break
+        while len(batch) < self.settings.max_batch and (backlog or not inbox.empty()):
+            job = backlog.popleft() if backlog else inbox.get_nowait()  # nobody else takes from it
             if not isinstance(job, Write):
                 backlog.appendleft(job)
                 break

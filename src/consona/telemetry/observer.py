@@ -107,8 +107,8 @@ class Series:
     def label(self) -> str:
         return f"{self.name} {self.target}" if self.target else self.name
 
-    def count(self, op: Operation, duration: int) -> None:
-        """Count an operation that ended after `duration` nanoseconds."""
+    def count(self, op: Operation, duration: int, bucket: int) -> None:
+        """Count an operation that ended after `duration` nanoseconds, which are those of `bucket`."""
         if op.outcome is OK:
             self.succeeded += 1
         elif op.outcome is CANCELLED:
@@ -117,7 +117,11 @@ class Series:
             self.failed += 1
             if op.error in self.errors or len(self.errors) < MAX_ERROR_CODES:
                 self.errors[op.error] = self.errors.get(op.error, 0) + 1
-        self.histogram.record(duration)
+        histogram = self.histogram  # Histogram.record, written out as in Operation.__exit__
+        counts = histogram.counts
+        counts[bucket] = counts.get(bucket, 0) + 1
+        histogram.total += 1
+        histogram.sum_ns += duration
 
     def stats(self) -> Stats:
         return _stats([self])
@@ -232,7 +236,7 @@ class Operation(msgspec.Struct, eq=False):
         histogram.sum_ns += duration
         observer._finished.append((observer.wall(), self, duration))
         if self.finer is not None:
-            self.finer.count(self, duration)
+            self.finer.count(self, duration, index)
         if self.span.sampled or self.outcome is FAILED or duration > observer.slow_ns:
             observer._notable(self, duration, error)
         self.subject = None
