@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
 from consona.rest.server.asgi import ASGIApplication
-from consona.rest.server.binding import Signature, compile_route
+from consona.rest.server.binding import compile_route
 from consona.rest.server.docs_page import Pages
 from consona.rest.server.guards import Attachable, Guard
 from consona.rest.server.health import Readiness, check_parts
@@ -36,6 +36,7 @@ from consona.rest.server.requests import Request
 from consona.rest.server.routing import Route, Router, Routes
 from consona.rest.server.serving import Serving
 from consona.rest.server.settings import ServerSettings
+from consona.rest.server.signature import Signature
 from consona.rest.server.static_files import StaticFiles
 from consona.storage.store import Store
 from consona.telemetry.observer import Observer

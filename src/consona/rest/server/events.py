@@ -132,7 +132,10 @@ class EventStream(StreamingResponse):
         'text/event-stream'
     """
 
-    __slots__ = ("_last", "_turn", "heartbeat", "retry")
+    __slots__ = ("_last", "_turn", "heartbeat", "narrow", "retry")
+
+    narrow: Callable[[Any], Any] | None
+    """Makes each event what the handler declares."""
 
     def __init__(
         self,
@@ -146,6 +149,7 @@ class EventStream(StreamingResponse):
             raise ConfigurationError(f"EventStream(heartbeat={heartbeat!r}) must be above zero.")
         super().__init__(events, headers=headers, media_type=EVENT_STREAM)
         self.heartbeat = heartbeat
+        self.narrow = None
         self.retry = b"" if retry is None else _retry(retry) + b"\n"
         self._turn = asyncio.Lock()
         self._last = 0.0
@@ -162,7 +166,7 @@ class EventStream(StreamingResponse):
             if self.retry:
                 await self._write(self.retry, send)
             async for event in events:
-                await self._write(encode_event(event), send)
+                await self._write(encode_event(event if self.narrow is None else self.narrow(event)), send)
         finally:
             await close_parts(events)
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from consona.errors import AuthenticationError, ConsonaError, PermissionDenied, ValidationError
-from consona.rest.server.binding import Signature
 from consona.rest.server.events import EVENT_STREAM
 from consona.rest.server.forms import MULTIPART, URLENCODED
 from consona.rest.server.hints import FiniteFloat
@@ -35,6 +34,7 @@ from consona.rest.server.problems import (
 )
 from consona.rest.server.responses import Response
 from consona.rest.server.schemas import Schemas, as_text
+from consona.rest.server.signature import Signature
 from consona.rest.status import title_of
 
 if TYPE_CHECKING:
