@@ -539,3 +539,11 @@ def test_settings_are_sensible(bad):
 def test_a_lockout_is_sensible(bad):
     with pytest.raises(ConfigurationError):
         AccountSettings(lockout=Lockout(**bad))
+
+
+async def test_what_cannot_be_cleared_away_is_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("consona.auth.account_core.SWEEP_EVERY_S", 0.01)
+    async with accounts_at(f"sqlite:///{tmp_path}/a.db") as accounts, asyncio.timeout(20):
+        await accounts.db.execute("DROP TABLE consona_guesses")
+        while "could not be removed" not in caplog.text:
+            await asyncio.sleep(0.01)

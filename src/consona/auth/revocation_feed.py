@@ -6,6 +6,7 @@ So a token that one process took back counts in none, a second later at most.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -50,6 +51,7 @@ class RevocationFeed:
         self._seen: deque[tuple[float, int]] = deque([(float("-inf"), 0)])
         self._heard = float("-inf")
         self._failing = False
+        self._following: asyncio.Task[None] | None = None
 
     @property
     def stale(self) -> bool:
@@ -95,6 +97,17 @@ class RevocationFeed:
             self._seen.append((begin, rows[-1][0]))
         self._heard = begin
         self._revocations.sweep(self._clock())
+
+    def start(self) -> None:
+        """Follow, from now until `stop`."""
+        self._following = asyncio.create_task(self.follow(), name="consona revocations")
+
+    async def stop(self) -> None:
+        following, self._following = self._following, None
+        if following is not None:
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
 
     async def follow(self) -> None:
         """Look again and again, until cancelled. A database that is away is told once, and asked on."""
