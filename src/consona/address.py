@@ -42,6 +42,8 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
     },
     "queue": {
         "memory": "consona.messaging.memory:MemoryQueues",
+        "postgres": "consona.messaging.postgresql:PostgreSQLQueues",
+        "postgresql": "consona.messaging.postgresql:PostgreSQLQueues",
         "sqlite": "consona.messaging.sqlite:SQLiteQueues",
     },
     "sql": {
@@ -61,6 +63,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
 """port -> scheme -> "module:class"."""
 
 EXTRAS: Final[dict[str, str]] = {
+    "consona.messaging.postgresql": "postgresql",
     "consona.rest.client.http2_transport": "http2",
     "consona.sql.mysql.engine": "mysql",
     "consona.sql.postgresql": "postgresql",

@@ -8,6 +8,7 @@ from itertools import count
 import msgspec
 import pytest
 
+import database_servers
 from consona import MessageQueue, Retry
 from consona.errors import ConfigurationError, LeaseLost, NotStarted, QueueFull, ValidationError
 from consona.messaging.engine import Power
@@ -19,6 +20,8 @@ ENGINES = {
     "memory": lambda folder: f"memory://work{next(_number)}",
     "sqlite": lambda folder: f"sqlite:///{folder}/work.db?synchronous=OFF",
 }
+SERVERS = {"postgresql": database_servers.empty_postgresql}
+"""Engines that need a server: how to have an empty database on it."""
 NOW = Retry(attempts=3, backoff=0.0)
 
 
@@ -33,9 +36,13 @@ class Point:
     y: int
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)])
 def url(request, tmp_path):
-    return ENGINES[request.param](tmp_path)
+    if request.param in SERVERS:
+        with SERVERS[request.param]() as url:
+            yield url
+    else:
+        yield ENGINES[request.param](tmp_path)
 
 
 @pytest.fixture

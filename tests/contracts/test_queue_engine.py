@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import database_servers
 from consona.address import Address, adapter_for
 from consona.messaging.engine import Entry, Power
 from storage_tools import Clock
@@ -18,11 +19,17 @@ ENGINES = {
     "sqlite": lambda folder: f"sqlite:///{folder}/queue.db?synchronous=OFF",
     "sqlite-memory": lambda folder: f"sqlite://queue{next(_number)}",
 }
+SERVERS = {"postgresql": database_servers.empty_postgresql}
+"""Engines that need a server: how to have an empty database on it."""
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)])
 def url(request, tmp_path):
-    return ENGINES[request.param](tmp_path)
+    if request.param in SERVERS:
+        with SERVERS[request.param]() as url:
+            yield url
+    else:
+        yield ENGINES[request.param](tmp_path)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from consona.address import Address
 from consona.messaging.engine import Entry
 from consona.messaging.sqlite import SQLiteQueues
 from consona.storage.sqlite_engine import open_sqlite
+from messaging_processes import finish, said_by_killed, start_producers, start_workers
 from storage_tools import child, line
 
 
@@ -69,58 +70,16 @@ async def test_a_message_is_done_with_the_transaction_or_not_at_all(engine, url)
 
 async def test_a_waiting_taker_is_woken_by_another_process(engine, url):
     waiting = asyncio.create_task(engine.take("q", limit=1, lease_s=30, wait_s=60))
-    producer = await child(PRODUCER, url, "0")
+    producer = await child(*start_producers(url, "0"))
     assert (await asyncio.wait_for(waiting, 30))[0].body == b"0-0"
     producer.kill()
     await producer.communicate()
 
 
-PRODUCER = """
-import asyncio, sys
-from consona.address import Address
-from consona.messaging.engine import Entry
-from consona.messaging.sqlite import SQLiteQueues
-async def main():
-    engine = SQLiteQueues(Address.parse(sys.argv[1]))
-    await engine.open()
-    n = 0
-    while True:
-        await engine.put("q", [Entry(f"{sys.argv[2]}-{n}".encode(), key=f"k{n % 3}")])
-        print(n, flush=True)
-        n += 1
-asyncio.run(main())
-"""
-
-WORKER = """
-import asyncio, sys
-from consona.address import Address
-from consona.messaging.sqlite import SQLiteQueues
-async def main():
-    engine = SQLiteQueues(Address.parse(sys.argv[1]))
-    await engine.open()
-    print("ready", flush=True)
-    while True:
-        for lease in await engine.take("q", limit=5, lease_s=1.0, wait_s=1.0):
-            print(lease.body.decode(), flush=True)     # the work is done ...
-            await engine.settle("q", [lease])          # ... before the message is
-asyncio.run(main())
-"""
-
-
 async def test_nothing_acknowledged_is_lost_when_producers_and_workers_are_killed(engine, url):
-    producers = [await child(PRODUCER, url, str(n)) for n in range(2)]
-    workers = [await child(WORKER, url) for _ in range(2)]
-    said = {process: [await line(process)] for process in [*producers, *workers]}
-    for process in [*producers, *workers]:
-        said[process] += [await line(process) for _ in range(20)]
-    for process in [*producers, *workers]:
-        process.send_signal(signal.SIGKILL)
-        said[process] += (await process.communicate())[0].decode().split("\n")[:-1]
-    put = {f"{name}-{n}" for name, producer in enumerate(producers) for n in said[producer]}
-    handled = {body for worker in workers for body in said[worker]}
-    async with asyncio.timeout(30):
-        while (await engine.depth("q")).unfinished:
-            leases = await engine.take("q", limit=100, lease_s=30, wait_s=1.5)
-            handled |= {lease.body.decode() for lease in leases}
-            await engine.settle("q", leases)
-    assert put - handled == set()
+    producers = [await child(*start_producers(url, str(n))) for n in range(2)]
+    workers = [await child(*start_workers(url)) for _ in range(2)]
+    for process in workers:
+        assert await line(process) == "ready"
+    put, handled = await said_by_killed(producers, workers, signal.SIGKILL)
+    assert put - handled - await finish(engine) == set()

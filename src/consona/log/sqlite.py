@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import apsw
-import msgspec
 
 from consona.address import Address
 from consona.log.log import Entry, Page, Record, Retention
+from consona.storage.headers import packed, unpacked
 from consona.storage.schema import prepare
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
 from consona.storage.transaction import SharedTransaction
@@ -90,7 +90,7 @@ class SQLiteLog:
         return SQLiteLog(self._address, clock=self._clock, engine=self._opened(), tx=tx)
 
     async def append(self, stream: str, entries: Sequence[Entry]) -> list[int]:
-        rows = [(_packed(entry), entry.body) for entry in entries]
+        rows = [(packed(entry.headers), entry.body) for entry in entries]
         size = sum(len(headers or b"") + len(body) for headers, body in rows)
 
         def append(db: apsw.Connection) -> list[int]:
@@ -112,7 +112,7 @@ class SQLiteLog:
             base = number << SHIFT
             page, size = [], 0
             for key, at, headers, body in db.execute(_READ, (base + min(after, last), base + (1 << SHIFT), limit)):
-                page.append(Record(key - base, at, body, {} if headers is None else _unpack(headers)))
+                page.append(Record(key - base, at, body, unpacked(headers)))
                 size += len(body)
                 if size >= max_bytes:
                     break
@@ -208,10 +208,3 @@ def _trim(db: apsw.Connection, stream: str, retention: Retention, now: float) ->
             "UPDATE consona_log_streams SET begin = ?, size = size - ? WHERE name = ?", (position, freed, stream)
         )
     return len(found)
-
-
-def _packed(entry: Entry) -> bytes | None:
-    return msgspec.msgpack.encode(dict(entry.headers)) if entry.headers else None
-
-
-_unpack: Final = msgspec.msgpack.Decoder(dict[str, str]).decode

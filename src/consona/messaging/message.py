@@ -114,8 +114,8 @@ class Message:
 
 
 def described(error: BaseException) -> str:
-    """What the history says of an error. Of foreign errors the class and the text, cut to 500 characters."""
-    return f"{type(error).__name__}: {error}"[:500]
+    """What the history says of an error. The class and the text; the queue cuts them to 500 characters."""
+    return f"{type(error).__name__}: {error}"
 
 
 def lost(message: Message) -> LeaseLost:

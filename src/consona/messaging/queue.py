@@ -48,6 +48,11 @@ MAX_DELAY_S: Final = 366 * 86_400.0
 FOREVER_S: Final = 3600.0
 DEPTH_FRESH_S: Final = 0.25
 
+MAX_ERROR: Final = 500
+"""Characters of an error that the history keeps."""
+
+_UNFIT_IN_ERRORS: Final = re.compile("[\x00\ud800-\udfff]")
+"""What not every engine can keep."""
 _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -290,7 +295,8 @@ class MessageQueue(Part):
         """See `Message.release`."""
         self._require_started()
         with self.observer.operation("bury" if dead else "release"):
-            if not await self.engine.release(self.name, message.lease, delay_s=delay, error=error, dead=dead):
+            words = _UNFIT_IN_ERRORS.sub("\ufffd", error)[:MAX_ERROR]
+            if not await self.engine.release(self.name, message.lease, delay_s=delay, error=words, dead=dead):
                 raise lost(message)
 
     async def extend(self, message: Message, lease: float | None = None) -> Any:

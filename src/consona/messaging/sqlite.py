@@ -6,13 +6,11 @@ thing: a time in the future. Of each key only the first message is `free`; settl
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar, Final
 
 import apsw
@@ -21,6 +19,8 @@ import msgspec
 from consona.address import Address
 from consona.messaging.engine import DeadLetter, Depth, Entry, Failure, Lease, Power
 from consona.messaging.sqlite_schema import STEPS
+from consona.messaging.taking import taken
+from consona.storage.headers import packed, unpacked
 from consona.storage.schema import prepare
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
 from consona.storage.sweeping import Sweeper
@@ -118,15 +118,8 @@ class SQLiteQueues:
             await engine.changed(seen, timeout=left if due is None else min(left, due - now))
 
     async def _take(self, queue: str, limit: int, lease_s: float) -> list[Lease]:
-        engine = self._opened()
-        taking = asyncio.create_task(engine.write(lambda db: _take(db, queue, limit, lease_s, self._clock())))
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            now = self._clock()
-            for lease in await taking:  # nobody has them, so they go back at once, untried
-                await engine.write(partial(_release, lease=lease, now=now, delay_s=0.0, error="", dead=False))
-            raise
+        taking = self._opened().write(lambda db: _take(db, queue, limit, lease_s, self._clock()))
+        return await taken(taking, lambda lease: self.release(queue, lease, delay_s=0.0, error="", dead=False))
 
     async def settle(self, queue: str, leases: Sequence[Lease]) -> list[Lease]:
         del queue  # ids are of one queue
@@ -228,7 +221,7 @@ def _put_one(db: apsw.Connection, number: int, entry: Entry, now: float) -> tupl
 
 def _row(number: int, entry: Entry, now: float, *, free: bool) -> tuple[Any, ...]:
     due = now + entry.delay_s
-    return number, free, entry.priority, due, now, entry.key or None, _packed(entry.headers), entry.body
+    return number, free, entry.priority, due, now, entry.key or None, packed(entry.headers), entry.body
 
 
 def _priorities(db: apsw.Connection, queue: str) -> Iterator[tuple[int, int]]:
@@ -329,7 +322,7 @@ def _redrive(db: apsw.Connection, queue: str, ids: Sequence[str], new: Entry | N
         row: Any = db.execute(taken, (int(name), queue)).fetchone()
         if row is not None:
             body, headers, priority, key = row
-            letter = Entry(body, _unpacked(headers), priority=priority, key=key or "")
+            letter = Entry(body, unpacked(headers), priority=priority, key=key or "")
             entries.append(letter if new is None else replace(letter, body=new.body, headers=new.headers))
     if entries:
         _put(db, queue, entries, now)
@@ -341,7 +334,7 @@ def _lease(row: Any) -> Lease:
     return Lease(
         id=str(name),
         body=body,
-        headers=_unpacked(headers),
+        headers=unpacked(headers),
         attempt=attempt,
         put_at=put_at,
         until=until,
@@ -357,7 +350,7 @@ def _letter(row: Any) -> DeadLetter:
     return DeadLetter(
         id=str(name),
         body=body,
-        headers=_unpacked(headers),
+        headers=unpacked(headers),
         attempts=attempts,
         put_at=put_at,
         died_at=died_at,
@@ -368,14 +361,6 @@ def _letter(row: Any) -> DeadLetter:
     )
 
 
-def _packed(headers: Mapping[str, str]) -> bytes | None:
-    return msgspec.msgpack.encode(dict(headers)) if headers else None
-
-
-def _unpacked(headers: bytes | None) -> dict[str, str]:
-    return {} if headers is None else _decode_headers(headers)
-
-
 def _with_failure(failures: bytes | None, failure: Failure) -> bytes:
     return msgspec.msgpack.encode([*_failures(failures), failure][-MAX_FAILURES:])
 
@@ -384,5 +369,4 @@ def _failures(failures: bytes | None) -> list[Failure]:
     return [] if failures is None else _decode_failures(failures)
 
 
-_decode_headers: Final = msgspec.msgpack.Decoder(dict[str, str]).decode
 _decode_failures: Final = msgspec.msgpack.Decoder(list[Failure]).decode

@@ -1,0 +1,324 @@
+"""Queues in a PostgreSQL database, shared by all processes that name it, and by the other parts of this one.
+
+One row for each message; `due` is when it can be taken, so a lease, a delay and a retry are the same
+thing: a time in the future. Takers step over rows that another one is just taking (SKIP LOCKED). Of each
+key only the first message is `free`; settling it frees the next. Times are the server's.
+
+Source: https://www.postgresql.org/docs/current/sql-select.html#SQL-FOR-UPDATE-SHARE
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from consona.address import Address
+from consona.errors import ConfigurationError
+from consona.messaging.engine import DeadLetter, Depth, Entry, Failure, Lease, Power
+from consona.messaging.postgresql_schema import STEPS
+from consona.messaging.taking import taken
+from consona.storage.headers import packed, unpacked
+from consona.storage.postgresql.doorbell import CHANNEL
+from consona.storage.postgresql.engine import PostgreSQLEngine, open_postgresql
+from consona.storage.postgresql.schema import prepare
+from consona.storage.postgresql.transaction import PostgreSQLTransaction
+from consona.storage.sweeping import Sweeper
+from consona.storage.transaction import SharedTransaction
+
+__all__ = ["PostgreSQLQueues"]
+
+AGING_S: Final = 60
+"""One step of priority counts as much as this many seconds of waiting."""
+SWEEP_LIMIT: Final = 500
+POLL_S: Final = 0.5
+"""How often a waiting taker looks without being told."""
+FIRST_PAUSE_S: Final = 0.005
+
+_NOW: Final = "coalesce({}::float8, extract(epoch FROM clock_timestamp())::float8)"
+"""The server's clock, so that processes on several machines agree; a test hands in its own."""
+_KNOWN: Final = "SELECT id, priorities FROM consona_queues WHERE name = $1"
+_NAME: Final = """
+    INSERT INTO consona_queues AS q (name, priorities) VALUES ($1, $2)
+    ON CONFLICT (name) DO UPDATE SET priorities = q.priorities | excluded.priorities RETURNING id, priorities"""
+_PUT: Final = f"""
+    INSERT INTO consona_queue (queue, free, priority, due, put_at, headers, body)
+    SELECT $1, true, e.priority, at + e.delay, at, e.headers, e.body
+    FROM unnest($3::integer[], $4::float8[], $5::bytea[], $6::bytea[])
+        WITH ORDINALITY AS e (priority, delay, headers, body, place), (SELECT {_NOW.format("$2")} AS at) AS clock
+    ORDER BY e.place RETURNING id"""
+_PUT_KEPT: Final = f"SELECT consona_queue_put($1, {_NOW.format('$2')}, $3, $4, $5, $6, $7, $8, $9)"
+# Each priority has its place in the index, so that what waits or is held in one is not in the way of the others.
+_TAKE: Final = f"""
+    WITH clock AS MATERIALIZED (SELECT {_NOW.format("$2")} AS at),
+    ready AS MATERIALIZED (
+        SELECT found.id, found.due - {AGING_S} * p.priority AS rank
+        FROM clock, consona_queues AS q, generate_series(0, 9) AS p (priority), LATERAL (
+            SELECT id, due FROM consona_queue
+            WHERE queue = q.id AND priority = p.priority AND free AND due <= clock.at
+            ORDER BY due, id LIMIT $3 FOR UPDATE SKIP LOCKED) AS found
+        WHERE q.name = $1 AND q.priorities >> p.priority & 1 = 1),
+    chosen AS MATERIALIZED (SELECT id, rank FROM ready ORDER BY rank, id LIMIT $3),
+    taken AS (
+        UPDATE consona_queue AS m SET attempt = attempt + 1, due = clock.at + $4::float8, token = $5,
+            failures = CASE WHEN token IS NULL THEN failures
+                ELSE consona_queue_failed(failures, attempt, due, '') END
+        FROM clock, chosen WHERE m.id = chosen.id
+        RETURNING m.id, body, headers, attempt, put_at, due, token, priority, key, failures::text AS failures, rank)
+    SELECT * FROM taken ORDER BY rank, id"""
+_NEXT_DUE: Final = f"""
+    SELECT min(next.due) - {_NOW.format("$2")} FROM consona_queues AS q, generate_series(0, 9) AS p (priority), LATERAL (
+        SELECT due FROM consona_queue WHERE queue = q.id AND priority = p.priority AND free ORDER BY due LIMIT 1) AS next
+    WHERE q.name = $1 AND q.priorities >> p.priority & 1 = 1"""
+_SETTLE: Final = """
+    DELETE FROM consona_queue AS m USING unnest($1::bigint[], $2::text[]) AS held (id, token)
+    WHERE m.id = held.id AND m.token = held.token RETURNING m.id"""
+_SETTLE_KEPT: Final = "SELECT consona_queue_settle($1, $2)"
+_RELEASE: Final = f"SELECT consona_queue_release($1, $2, {_NOW.format('$3')}, $4, $5, $6)"
+_EXTEND: Final = f"""
+    UPDATE consona_queue SET due = {_NOW.format("$3")} + $4::float8 WHERE id = $1 AND token = $2 RETURNING due"""
+_DEPTH: Final = f"""
+    SELECT count(*) FILTER (WHERE token IS NOT NULL AND due > at) AS leased,
+        count(*) FILTER (WHERE token IS NULL AND free AND due > at) AS delayed,
+        count(*) AS messages,
+        (SELECT count(*) FROM consona_queue_dead WHERE queue = (SELECT id FROM consona_queues WHERE name = $1)) AS dead
+    FROM consona_queue, (SELECT {_NOW.format("$2")} AS at) AS clock
+    WHERE queue = (SELECT id FROM consona_queues WHERE name = $1)"""
+_DEAD: Final = """
+    SELECT id, body, headers, attempt, put_at, died_at, reason, priority, key, failures::text FROM consona_queue_dead
+    WHERE queue = (SELECT id FROM consona_queues WHERE name = $1)
+        AND place > coalesce((SELECT place FROM consona_queue_dead WHERE id = $2), 0)
+    ORDER BY place LIMIT $3"""
+_BURY: Final = """
+    DELETE FROM consona_queue_dead WHERE id = ANY ($2::bigint[])
+        AND queue = (SELECT id FROM consona_queues WHERE name = $1)
+    RETURNING id, body, headers, priority, key"""
+_SWEEP: Final = f"""
+    DELETE FROM consona_queue_seen WHERE (queue, dedup) IN (
+        SELECT queue, dedup FROM consona_queue_seen WHERE until <= {_NOW.format("$1")} LIMIT {SWEEP_LIMIT}
+        FOR UPDATE SKIP LOCKED)"""
+
+
+class PostgreSQLQueues:
+    """`postgresql://user:password@host/database`."""
+
+    powers: ClassVar[frozenset[Power]] = frozenset(Power)
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        clock: Callable[[], float] = time.time,
+        engine: PostgreSQLEngine | None = None,
+        tx: PostgreSQLTransaction | None = None,
+    ) -> None:
+        self._address = address
+        self._clock = clock
+        self._engine = engine
+        self._tx = tx
+        self._known: dict[str, tuple[int, int]] = {}
+        self._sweeper = Sweeper(self.sweep, pause_s=5.0)
+
+    async def open(self) -> None:
+        engine = await open_postgresql(self._address)
+        try:
+            await prepare(engine, "queue", STEPS)
+        except BaseException:
+            await engine.close()
+            raise
+        self._engine = engine
+        self._sweeper.start()
+
+    async def close(self) -> None:
+        await self._sweeper.stop()
+        engine, self._engine = self._opened(), None
+        for queue in self._known:
+            engine.doorbell.wake(_bell(queue))
+        await engine.close()
+
+    def inside(self, tx: SharedTransaction) -> PostgreSQLQueues:
+        native, engine = tx.native, self._opened()
+        if not isinstance(native, PostgreSQLTransaction) or native.engine is not engine:
+            raise ConfigurationError(
+                f"The transaction is not one of {engine.name}, where this queue is.",
+                hint="One transaction spans the parts that name the same database.",
+            )
+        inner = PostgreSQLQueues(self._address, clock=self._clock, engine=engine, tx=native)
+        inner._known = self._known
+        return inner
+
+    async def put(self, queue: str, entries: Sequence[Entry]) -> list[str]:
+        number = await self._number(queue, entries)
+        priorities, delays = [entry.priority for entry in entries], [entry.delay_s for entry in entries]
+        headers, bodies = [packed(entry.headers) for entry in entries], [entry.body for entry in entries]
+        if any(entry.key or entry.dedup for entry in entries):
+            keys, dedups = [entry.key or None for entry in entries], [entry.dedup or None for entry in entries]
+            windows = [entry.dedup_s for entry in entries]
+            values = [number, self._now(), priorities, delays, keys, dedups, windows, headers, bodies]
+            rows = await self._ask(_PUT_KEPT, values)
+        else:
+            rows = await self._ask(_PUT, [number, self._now(), priorities, delays, headers, bodies])
+        await self._ring(queue)
+        return [str(name) for (name,) in rows]
+
+    async def take(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Lease]:
+        engine = self._opened()
+        until = time.monotonic() + wait_s
+        pause = FIRST_PAUSE_S
+        while True:
+            seen = engine.doorbell.count(_bell(queue))
+            leases = await taken(self._take(queue, limit, lease_s), lambda lease: self._give_back(queue, lease))
+            left = until - time.monotonic()
+            if leases or left <= 0 or self._engine is not engine:
+                return leases
+            due = (await engine.ask(_NEXT_DUE, [queue, self._now()], reads=True)).rows[0][0]
+            if due is not None and due <= 0:  # it is due, and somebody has it locked
+                due, pause = pause, min(pause * 2, POLL_S)
+            await engine.doorbell.wait(_bell(queue), seen, timeout_s=min(left, POLL_S, POLL_S if due is None else due))
+            if self._engine is not engine:
+                return []
+
+    async def _take(self, queue: str, limit: int, lease_s: float) -> list[Lease]:
+        values = [queue, self._now(), limit, lease_s, secrets.token_hex(8)]
+        return [_lease(row) for row in await self._ask(_TAKE, values)]
+
+    async def _give_back(self, queue: str, lease: Lease) -> None:
+        await self.release(queue, lease, delay_s=0.0, error="", dead=False)
+
+    async def settle(self, queue: str, leases: Sequence[Lease]) -> list[Lease]:
+        keyed = any(lease.key for lease in leases)
+        ids, tokens = [int(lease.id) for lease in leases], [lease.token for lease in leases]
+        rows = await self._ask(_SETTLE_KEPT if keyed else _SETTLE, [ids, tokens])
+        gone = {str(name) for (name,) in rows}
+        if keyed and gone:
+            await self._ring(queue)
+        return [lease for lease in leases if lease.id not in gone]
+
+    async def release(self, queue: str, lease: Lease, *, delay_s: float, error: str, dead: bool) -> bool:
+        values = [int(lease.id), lease.token, self._now(), delay_s, error, dead]
+        held: bool = (await self._ask(_RELEASE, values))[0][0]
+        if held:
+            await self._ring(queue)
+        return held
+
+    async def extend(self, queue: str, lease: Lease, *, lease_s: float) -> Lease | None:
+        del queue
+        rows = await self._ask(_EXTEND, [int(lease.id), lease.token, self._now(), lease_s])
+        return replace(lease, until=rows[0][0]) if rows else None
+
+    async def depth(self, queue: str) -> Depth:
+        leased, delayed, messages, dead = (await self._ask(_DEPTH, [queue, self._now()], reads=True))[0]
+        return Depth(ready=messages - leased - delayed, delayed=delayed, leased=leased, dead=dead)
+
+    async def queues(self) -> list[str]:
+        rows = await self._ask("SELECT name FROM consona_queues ORDER BY name", [], reads=True)
+        return [name for (name,) in rows]
+
+    async def dead(self, queue: str, *, after: str, limit: int) -> list[DeadLetter]:
+        rows = await self._ask(_DEAD, [queue, int(after or 0), limit], reads=True)
+        return [_letter(row) for row in rows]
+
+    async def redrive(self, queue: str, ids: Sequence[str], *, replacement: Entry | None) -> int:
+        async with self._opened().transaction(name="redrive") as tx:
+            inner = self.inside(tx)
+            found = {row["id"]: row for row in await inner._ask(_BURY, [queue, _numbers(ids)])}
+            entries = []
+            for number in _numbers(ids):
+                if number in found:
+                    _, body, headers, priority, key = found.pop(number)
+                    letter = Entry(body, unpacked(headers), priority=priority, key=key or "")
+                    new = replacement or letter
+                    entries.append(replace(letter, body=new.body, headers=new.headers))
+            if entries:
+                await inner.put(queue, entries)
+        return len(entries)
+
+    async def bury(self, queue: str, ids: Sequence[str]) -> int:
+        return len(await self._ask(_BURY, [queue, _numbers(ids)]))
+
+    async def sweep(self) -> int:
+        """Forget duplicates whose window is over, at most 500. Returns how many."""
+        return (await self._opened().ask(_SWEEP, [self._now()])).changed
+
+    async def _number(self, queue: str, entries: Sequence[Entry]) -> int:
+        """The queue's number; its name and its priorities are noted where they are new."""
+        mask = 0
+        for entry in entries:
+            mask |= 1 << entry.priority
+        number, priorities = self._known.get(queue, (0, 0))
+        if number and mask & ~priorities == 0:
+            return number
+        rows = await self._ask(_KNOWN, [queue], reads=True)
+        if not rows or mask & ~rows[0][1]:
+            rows = await self._ask(_NAME, [queue, mask])
+            if self._tx is not None:  # not known for sure before it commits
+                return int(rows[0][0])
+        self._known[queue] = (rows[0][0], rows[0][1])
+        return int(rows[0][0])
+
+    async def _ring(self, queue: str) -> None:
+        doorbell = self._opened().doorbell
+        if self._tx is None:
+            doorbell.ring(_bell(queue))
+        else:  # told when the transaction commits
+            await self._tx.ask("SELECT pg_notify($1, $2)", [CHANNEL, doorbell.payload(_bell(queue))])
+
+    async def _ask(self, text: str, values: list[Any], *, reads: bool = False) -> list[Any]:
+        asking = self._opened() if self._tx is None else self._tx
+        return (await asking.ask(text, values, reads=reads)).rows
+
+    def _now(self) -> float | None:
+        """None for the server's clock."""
+        return None if self._clock is time.time else self._clock()
+
+    def _opened(self) -> PostgreSQLEngine:
+        assert self._engine is not None, "the front checks that it is started"
+        return self._engine
+
+
+def _bell(queue: str) -> str:
+    return f"queue {queue}"
+
+
+def _numbers(ids: Sequence[str]) -> list[int]:
+    """Those that can be ids here."""
+    return [int(name) for name in ids if name.isascii() and name.isdecimal() and len(name) < 19]
+
+
+def _lease(row: Any) -> Lease:
+    name, body, headers, attempt, put_at, until, token, priority, key, failures, _ = row
+    return Lease(
+        id=str(name),
+        body=body,
+        headers=unpacked(headers),
+        attempt=attempt,
+        put_at=put_at,
+        until=until,
+        token=token,
+        priority=priority,
+        key=key or "",
+        failures=_decode_failures(failures),
+    )
+
+
+def _letter(row: Any) -> DeadLetter:
+    name, body, headers, attempts, put_at, died_at, reason, priority, key, failures = row
+    return DeadLetter(
+        id=str(name),
+        body=body,
+        headers=unpacked(headers),
+        attempts=attempts,
+        put_at=put_at,
+        died_at=died_at,
+        reason=reason,
+        priority=priority,
+        key=key or "",
+        failures=_decode_failures(failures),
+    )
+
+
+_decode_failures: Final = msgspec.json.Decoder(list[Failure]).decode
