@@ -159,13 +159,15 @@ class SQLDatabase(Part, Queries):
 
         Args:
             name: What messages call it; by default the task's name.
-            isolation: At least how far others' changes are kept out; None for the engine's own level.
-            read_only: Refuse statements that write.
+            isolation: At least how far others' changes are kept out; None for the engine's own level. SQLite is
+                always serializable.
+            read_only: Refuse statements that write. A SQLite file is then read at one moment, beside who writes.
             deadline: Seconds that it may be open; then it is rolled back. None for the engine's own limit.
 
         Raises:
             DatabaseLocked: (when entered) Somebody else held the database for too long; the message says who.
             DeadlineExceeded: (in it) It was open for too long, and is rolled back.
+            DatabaseReadOnly: (in it) It is `read_only`, and the statement writes.
         """
         if isolation is not None and isolation not in _ISOLATION:
             raise ConfigurationError(

@@ -8,7 +8,6 @@ so that it sorts by time and SQLite's date functions read it; bool as 0 and 1; J
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -19,14 +18,14 @@ from consona.address import Address
 from consona.errors import ConfigurationError, DatabaseReadOnly
 from consona.sql.cache.sqlite import SQLiteFreshness
 from consona.sql.dialect import SQLITE
-from consona.sql.engine import Begin, Done, ReadRows, Rows
+from consona.sql.engine import Begin, Done, OpenTransaction, ReadRows, Rows
 from consona.sql.placeholders import Statement
 from consona.sql.sqlite_pinned import MemorySession, PinnedSQLite
 from consona.sql.sqlite_statements import encoded, executing, executing_many, explaining, fetching, opening, reading
+from consona.sql.sqlite_transactions import begin
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
-from consona.storage.transaction import Transaction
 
-__all__ = ["SQLite", "SQLiteTransaction"]
+__all__ = ["SQLite"]
 
 T = TypeVar("T")
 
@@ -99,10 +98,8 @@ class SQLite:
         finally:
             await snapshot.close()
 
-    async def begin(self, how: Begin) -> SQLiteTransaction:
-        transaction = self.native.transaction(name=how.name, deadline=how.deadline_s, where=how.where)
-        await transaction.begin()
-        return SQLiteTransaction(transaction, how)
+    async def begin(self, how: Begin) -> OpenTransaction:
+        return await begin(self.native, how)
 
     async def execute_script(self, sql: str) -> None:
         def run(db: apsw.Connection) -> None:
@@ -131,47 +128,3 @@ class SQLite:
 
     def stats(self) -> dict[str, Any]:
         return self.native.stats()
-
-
-class SQLiteTransaction:
-    """An open transaction; it has the writer to itself."""
-
-    def __init__(self, transaction: Transaction, how: Begin) -> None:
-        self.native = transaction
-        self._how = how
-
-    async def execute(self, statement: Statement, values: Sequence[Any]) -> Done:
-        return await self.native.run(executing(statement, encoded(values)))
-
-    async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
-        return await self.native.run(executing_many(statement, [encoded(row) for row in rows]))
-
-    async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
-        return await self.native.run(fetching(statement, encoded(values), limit))
-
-    async def fetch_read(
-        self, statement: Statement, values: Sequence[Any], reader: Callable[[tuple[str, ...]], ReadRows]
-    ) -> list[Any]:
-        return await self.native.run(reading(statement, encoded(values), reader))
-
-    async def stream(self, statement: Statement, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Rows]:
-        columns, cursor = await self.native.run(opening(statement, encoded(values)))
-        try:
-            first = True
-            while (rows := await self.native.run(lambda _: list(islice(cursor, batch)))) or first:
-                first = False
-                yield Rows(columns, rows)
-        finally:
-            with contextlib.suppress(apsw.Error):
-                cursor.close()
-
-    async def begin(self, how: Begin) -> SQLiteTransaction:
-        nested = self.native.transaction(name=how.name, where=how.where)
-        await nested.begin()
-        return SQLiteTransaction(nested, how)
-
-    async def commit(self) -> None:
-        await self.native.commit()
-
-    async def rollback(self) -> None:
-        await self.native.rollback()

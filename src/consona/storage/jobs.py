@@ -47,10 +47,11 @@ class Read(Job):
 class Session:
     """An interactive transaction as the writer sees it."""
 
-    __slots__ = ("began", "ended", "limit_s", "name", "over", "until", "where")
+    __slots__ = ("began", "ended", "limit_s", "name", "over", "read_only", "until", "where")
 
-    def __init__(self, name: str, where: str, limit_s: float) -> None:
+    def __init__(self, name: str, where: str, limit_s: float, *, read_only: bool = False) -> None:
         self.name = name
+        self.read_only = read_only
         self.where = where
         self.limit_s = limit_s
         self.began = self.until = 0.0

@@ -116,6 +116,7 @@ class SQLiteEngine:
         deadline: float | None = None,
         tx: SharedTransaction | None = None,
         where: str = "",
+        read_only: bool = False,
     ) -> Transaction:
         """Several steps that happen together: `async with engine.transaction() as tx: await tx.run(fn)`.
 
@@ -127,6 +128,7 @@ class SQLiteEngine:
             deadline: Seconds that it may be open; by default those of the settings.
             tx: The open transaction to nest it in.
             where: What messages say about the place where it began; by default the caller's.
+            read_only: Refuse what writes. It keeps the writer waiting all the same; a `snapshot()` does not.
 
         Raises:
             DatabaseLocked: (when entered) Somebody else held the database for too long; the message says who.
@@ -140,7 +142,9 @@ class SQLiteEngine:
         limit_s = self.settings.transaction if deadline is None else deadline
         if limit_s <= 0:
             raise ConfigurationError(f"The deadline of a transaction must be above 0 seconds; it is {limit_s:g}.")
-        return Transaction(self, name=name, where=where or caller(), limit_s=limit_s, parent=parent)
+        return Transaction(
+            self, name=name, where=where or caller(), limit_s=limit_s, parent=parent, read_only=read_only
+        )
 
     # Reading.
 
@@ -316,6 +320,10 @@ class SQLiteEngine:
 
     def _own(self, tx: SharedTransaction) -> Transaction:
         tx = tx.native
+        if isinstance(tx, Snapshot):
+            raise ConfigurationError(
+                "That transaction only reads, so nothing can take part in it.", hint="Begin it without read_only=True."
+            )
         if not isinstance(tx, Transaction):
             raise ConfigurationError(
                 f"That is a transaction of another engine, and cannot span {self.name}.",

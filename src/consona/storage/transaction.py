@@ -42,14 +42,23 @@ class Transaction:
     """
 
     def __init__(
-        self, engine: SQLiteEngine, *, name: str, where: str, limit_s: float, parent: Transaction | None
+        self,
+        engine: SQLiteEngine,
+        *,
+        name: str,
+        where: str,
+        limit_s: float,
+        parent: Transaction | None,
+        read_only: bool = False,
     ) -> None:
         self.engine = engine
         self.name = name
         self.where = where
         self.depth: int = 0 if parent is None else parent.depth + 1
         self._parent = parent
-        self._session: Session = Session(name, where, limit_s) if parent is None else parent._session
+        self._session: Session = (
+            Session(name, where, limit_s, read_only=read_only) if parent is None else parent._session
+        )
         self._child: Transaction | None = None
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None

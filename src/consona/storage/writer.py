@@ -318,12 +318,16 @@ class Writer:
         session.until = session.began + session.limit_s
         self.counts["transactions"] += 1
         self.holder = session
+        if session.read_only:
+            self._do("PRAGMA query_only = ON")
         self._answer([begin])
         try:
             while not session.over:
                 self._serve_session(session)
         finally:
             self.holder = None
+            if session.read_only:
+                self._do("PRAGMA query_only = OFF")
         self._log.copy_if_long()
 
     def _serve_session(self, session: Session) -> None:
