@@ -63,9 +63,48 @@ def operators(inner):
 
 
 conditions = st.recursive(operators(st.nothing()), operators, max_leaves=3)
+
+
+def literally(value):
+    return {"$literal": value}
+
+
+def of_values(inner):
+    """Expressions that fit every value, so that no engine meets an error that another does not."""
+    return st.one_of(
+        st.builds(lambda op, one, other: {op: [one, other]}, st.sampled_from(COMPARISONS), inner, inner),
+        st.builds(lambda one, two, three: {"$cond": [one, two, three]}, inner, inner, inner),
+        st.builds(lambda one, other: {"$ifNull": [one, other]}, inner, inner),
+        st.builds(lambda op, found: {op: found}, st.sampled_from(["$and", "$or"]), st.lists(inner, max_size=2)),
+        inner.map(lambda found: {"$not": [found]}),
+        inner.map(lambda found: {"$type": [found]}),
+        inner.map(lambda found: {"$isArray": [found]}),
+        st.lists(inner, max_size=2),
+        inner.map(lambda found: {"k": found}),
+        st.builds(lambda found, each: {"$map": {"input": _array(found), "in": each}}, inner, inner),
+        st.builds(lambda found: {"$filter": {"input": _array(found), "cond": {"$gt": ["$$this", 1]}}}, inner),
+        inner.map(lambda found: {"$size": _array(found)}),
+        st.builds(lambda one, other: {"$in": [one, _array(other)]}, inner, inner),
+        st.builds(lambda op, found: {op: [found]}, st.sampled_from(["$max", "$min"]), inner),
+        st.builds(lambda one, other: {"$setUnion": [_array(one), _array(other)]}, inner, inner),
+        st.builds(lambda one, other: {"$let": {"vars": {"x": one}, "in": ["$$x", other]}}, inner, inner),
+    )
+
+
+def _array(expression):
+    return {"$cond": [{"$isArray": [expression]}, expression, [expression]]}
+
+
+COMPARISONS = ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$cmp"]
+leaves = st.one_of(
+    st.sampled_from(["$a", "$b", "$c", "$a.b", "$a.b.c", "$b.a", "$_id", "$$ROOT", "$$ROOT.a", "$$REMOVE"]),
+    scalars.map(literally),
+)
+expressions = st.recursive(leaves, of_values, max_leaves=5)
+
 fields = st.builds(lambda path, value: {path: value}, st.sampled_from([*PATHS, "_id"]), st.one_of(plain, conditions))
 filters = st.recursive(
-    fields,
+    st.one_of(fields, fields, fields, expressions.map(lambda found: {"$expr": found})),
     lambda inner: st.one_of(
         st.builds(
             lambda op, found: {op: found},

@@ -66,7 +66,7 @@ def test_a_catastrophic_pattern_ends_within_its_time(source, text):
 
 def test_the_time_of_a_query_is_for_all_of_its_texts():
     pattern = compile_pattern("(a|aa)+$")
-    pattern._left_s = 0.0
+    pattern._time.left_s = 0.0
     with pytest.raises(PatternTooSlow):
         pattern.found_in("a" * 60 + "b")
 

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from consona.documents.collation import Collation
 from consona.documents.conditions import AllOf, Condition, ElementMatches, ElementPasses, Inverse
+from consona.documents.expressions import truth
 from consona.documents.paths import places, reader
 from consona.documents.values import Document
 
-__all__ = ["AllPass", "AnyPasses", "DocumentTest", "Field", "Node", "NotPasses", "lifted"]
+__all__ = ["AllPass", "AnyPasses", "Computed", "DocumentTest", "Field", "Node", "NotPasses", "lifted"]
 
 DocumentTest = Callable[[Any], bool]
 
@@ -113,6 +114,20 @@ class NotPasses:
     def test(self, collation: Collation | None) -> DocumentTest:
         test = self.node.test(collation)
         return lambda document: not test(document)
+
+    def place(self, document: Document, collation: Collation | None) -> int | None:  # noqa: ARG002
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """`$expr`: the expression gives something true for the document."""
+
+    expression: Callable[[Any], Any]
+
+    def test(self, collation: Collation | None) -> DocumentTest:  # noqa: ARG002  the expression compares by it already
+        expression = self.expression
+        return lambda document: truth(expression(document))
 
     def place(self, document: Document, collation: Collation | None) -> int | None:  # noqa: ARG002
         return None

@@ -23,12 +23,13 @@ from consona.documents.collation import Collation
 from consona.documents.conditions import Condition
 from consona.documents.document import checked_value
 from consona.documents.errors import OperatorError, unknown_operator
-from consona.documents.filter_nodes import AllPass, AnyPasses, DocumentTest, Field, Node, NotPasses, lifted
+from consona.documents.expressions import Scope, moment, parse_expression
+from consona.documents.filter_nodes import AllPass, AnyPasses, Computed, DocumentTest, Field, Node, NotPasses, lifted
 from consona.documents.paths import split
 from consona.documents.patterns import compile_pattern
 from consona.documents.values import MISSING, TYPE_NAMES, Document, is_number
 
-__all__ = ["Filter", "known_operators", "parse_condition", "parse_filter", "parse_node", "wanted_id"]
+__all__ = ["OF_DOCUMENTS", "Filter", "known_operators", "parse_condition", "parse_filter", "parse_node", "wanted_id"]
 
 MAX_NESTING: Final = 100
 MAX_BIT: Final = 1 << 20
@@ -60,12 +61,13 @@ class Filter:
         return self.node.place(document, self.collation)
 
 
-def parse_filter(raw: Raw | None, collation: Collation | None = None) -> Filter:
+def parse_filter(raw: Raw | None, collation: Collation | None = None, *, variables: Scope | None = None) -> Filter:
     """Understand a filter.
 
     Args:
         raw: As PyMongo takes it; None and `{}` let every document pass.
         collation: How texts are compared.
+        variables: What the variables of `$expr` stand for; by default only those of the system are known.
 
     Raises:
         OperatorError: An operator does not exist, or does not have what it needs; the message names it.
@@ -78,7 +80,8 @@ def parse_filter(raw: Raw | None, collation: Collation | None = None) -> Filter:
         Traceback (most recent call last):
         consona.documents.errors.OperatorError: '$lessThan' is no operator of a filter. The reference lists the operators that there are.
     """
-    return Filter(raw or {}, parse_node({} if raw is None else raw), collation)
+    top = _Top(moment() if variables is None else variables, collation)
+    return Filter(raw or {}, parse_node({} if raw is None else raw, top=top), collation)
 
 
 def wanted_id(query: Filter) -> Any:
@@ -94,7 +97,15 @@ def wanted_id(query: Filter) -> Any:
     return MISSING
 
 
-def parse_node(raw: Any, depth: int = 0) -> Node:
+@dataclass(frozen=True, slots=True)
+class _Top:
+    """What the operators need that ask the whole document; within `$elemMatch` they do not exist."""
+
+    variables: Scope
+    collation: Collation | None
+
+
+def parse_node(raw: Any, depth: int = 0, top: _Top | None = None) -> Node:
     """Understand a filter, or a filter within one."""
     if not isinstance(raw, Mapping):
         raise OperatorError(f"A filter is a document, not {_kind(raw)}.", hint='{"field": value}')
@@ -107,7 +118,11 @@ def parse_node(raw: Any, depth: int = 0) -> Node:
         if not name.startswith("$"):
             nodes.append(lifted(split(name), _parse_value(value, depth)))
         elif name in _LOGICAL:
-            nodes.append(_LOGICAL[name](name, value, depth))
+            nodes.append(_LOGICAL[name](name, value, depth, top))
+        elif name in OF_DOCUMENTS:
+            if top is None:
+                raise OperatorError(f"{name} asks whole documents, so it stands in no $elemMatch.", operator=name)
+            nodes.append(OF_DOCUMENTS[name](name, value, top))
         elif name != "$comment":
             raise _misplaced(name)
     return nodes[0] if len(nodes) == 1 else AllPass(nodes)
@@ -118,34 +133,41 @@ def _misplaced(name: str) -> OperatorError:
         return OperatorError(
             f"{name} stands where the name of a field must be.", hint=f'{{"field": {{"{name}": …}}}}', operator=name
         )
-    return unknown_operator(name, [*_LOGICAL, *_CONDITIONS], "a filter")
+    return unknown_operator(name, [*_LOGICAL, *OF_DOCUMENTS, *_CONDITIONS], "a filter")
 
 
 # What is asked of a document.
 
 
-def _parse_list(name: str, value: Any, depth: int) -> list[Node]:
+def _parse_list(name: str, value: Any, depth: int, top: _Top | None) -> list[Node]:
     if not isinstance(value, list | tuple) or not value:
         raise OperatorError(f"{name} takes a list with at least one filter, not {_kind(value)}.", operator=name)
-    return [parse_node(item, depth + 1) for item in value]
+    return [parse_node(item, depth + 1, top) for item in value]
 
 
-def _parse_and(name: str, value: Any, depth: int) -> Node:
-    return AllPass(_parse_list(name, value, depth))
+def _parse_and(name: str, value: Any, depth: int, top: _Top | None) -> Node:
+    return AllPass(_parse_list(name, value, depth, top))
 
 
-def _parse_or(name: str, value: Any, depth: int) -> Node:
-    return AnyPasses(_parse_list(name, value, depth))
+def _parse_or(name: str, value: Any, depth: int, top: _Top | None) -> Node:
+    return AnyPasses(_parse_list(name, value, depth, top))
 
 
-def _parse_nor(name: str, value: Any, depth: int) -> Node:
-    return NotPasses(AnyPasses(_parse_list(name, value, depth)))
+def _parse_nor(name: str, value: Any, depth: int, top: _Top | None) -> Node:
+    return NotPasses(AnyPasses(_parse_list(name, value, depth, top)))
 
 
-_LOGICAL: Final[dict[str, Callable[[str, Any, int], Node]]] = {
+def _parse_expr(_: str, value: Any, top: _Top) -> Node:
+    return Computed(parse_expression(value, top.variables, top.collation))
+
+
+_LOGICAL: Final[dict[str, Callable[[str, Any, int, _Top | None], Node]]] = {
     "$and": _parse_and,
     "$or": _parse_or,
     "$nor": _parse_nor,
+}
+OF_DOCUMENTS: Final[dict[str, Callable[[str, Any, _Top], Node]]] = {
+    "$expr": _parse_expr,
 }
 
 
@@ -180,10 +202,10 @@ def _parse_operators(operators: Raw, depth: int) -> Condition:
     for name, value in operators.items():
         parse = _CONDITIONS.get(name)
         if parse is None:
-            if name in _LOGICAL:
+            if name in _LOGICAL or name in OF_DOCUMENTS:
                 raise OperatorError(
                     f"{name} stands below a field, where it does not belong.",
-                    hint=f"Write it around the fields: {{{name!r}: [{{…}}, {{…}}]}}.",
+                    hint=f"Write it around or beside the fields: {{{name!r}: …}}.",
                     operator=name,
                 )
             if not str(name).startswith("$"):
@@ -361,4 +383,4 @@ _CONDITIONS: Final[dict[str, Callable[[str, Any, int], Condition]]] = {
 
 def known_operators() -> Sequence[str]:
     """The operators of filters, for the reference."""
-    return sorted([*_LOGICAL, *_CONDITIONS, "$comment"])
+    return sorted([*_LOGICAL, *OF_DOCUMENTS, *_CONDITIONS, "$comment"])

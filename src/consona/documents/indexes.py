@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from consona.documents.errors import OperatorError
-from consona.documents.filters import parse_filter
+from consona.documents.filters import OF_DOCUMENTS, parse_filter
 from consona.documents.paths import is_index, reader, split
 from consona.documents.values import MISSING, Document, order
 
@@ -130,6 +130,7 @@ def parse_index(keys: Any, options: Mapping[str, Any]) -> Index:
         )
     partial = options.get("partialFilterExpression")
     if partial is not None:
+        _refuse_of_documents(partial)
         parse_filter(partial)
     expire = options.get("expireAfterSeconds")
     if expire is not None:
@@ -148,6 +149,18 @@ def parse_index(keys: Any, options: Mapping[str, Any]) -> Index:
         expire_after_s=None if expire is None else float(expire),
         weights={path: int((options.get("weights") or {}).get(path, 1)) for path in text} if text else None,
     )
+
+
+def _refuse_of_documents(partial: Any) -> None:
+    """Refuse what a partial index cannot keep to: what asks the clock or other fields."""
+    if isinstance(partial, Mapping):
+        for name, value in partial.items():
+            if name in OF_DOCUMENTS:
+                raise OperatorError(f"{name} cannot stand in a partialFilterExpression.", operator=name)
+            _refuse_of_documents(value)
+    elif isinstance(partial, list | tuple):
+        for item in partial:
+            _refuse_of_documents(item)
 
 
 def _parse_keys(keys: Any) -> tuple[tuple[str, int | str], ...]:

@@ -13,16 +13,16 @@ Source: https://www.mongodb.com/docs/manual/reference/operator/query/regex/
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from functools import lru_cache
+from time import perf_counter
 from typing import Any, Final
 
 from bson import Regex
 
 from consona.documents.errors import OperatorError, PatternTooSlow
 
-__all__ = ["OPTIONS", "Pattern", "compile_pattern"]
+__all__ = ["OPTIONS", "Pattern", "PatternTime", "compile_pattern"]
 
 OPTIONS: Final[dict[str, int]] = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE, "u": 0}
 """The letters of `$options`; `u` is accepted, and texts are Unicode with it or without."""
@@ -67,6 +67,15 @@ def _repeats(pattern: str) -> int | None:
     return count
 
 
+class PatternTime:
+    """What is left of one query's time for patterns: `left_s`, in seconds."""
+
+    __slots__ = ("left_s",)
+
+    def __init__(self) -> None:
+        self.left_s = BUDGET_S
+
+
 class Pattern:
     """A compiled pattern, and what is left of one query's time for it.
 
@@ -76,15 +85,15 @@ class Pattern:
         prefix: What a matching text surely begins with; empty where that is not known.
     """
 
-    __slots__ = ("_left_s", "_ordinary", "_patient", "_repeats", "_trusted", "options", "prefix", "source")
+    __slots__ = ("_ordinary", "_patient", "_repeats", "_time", "_trusted", "options", "prefix", "source")
 
-    def __init__(self, source: str, options: str) -> None:
+    def __init__(self, source: str, options: str, time: PatternTime | None = None) -> None:
         self.source = source
         self.options = options
         self._ordinary, self._repeats = _ordinary(source, options)
         self._patient: Callable[..., Any] | None = None if self._ordinary else _patient(source, options)
         self._trusted = FEW_STEPS // (len(source) + 1) >> source.count("|")
-        self._left_s = BUDGET_S
+        self._time = time or PatternTime()
         self.prefix = _prefix(source, options)
 
     def found_in(self, text: str) -> bool:
@@ -112,24 +121,25 @@ class Pattern:
         """The first match at or after `start`, or None; an object like those of `re`."""
         if self._patient is None:
             self._patient = _patient(self.source, self.options)
-        began = time.perf_counter()
+        began = perf_counter()
         try:
-            return self._patient(text, start, timeout=max(self._left_s, 0.001))
+            return self._patient(text, start, timeout=max(self._time.left_s, 0.001))
         except TimeoutError as error:
             raise PatternTooSlow(
                 f"The regular expression took more than {BUDGET_S:g} s on the documents of this query.",
                 letters=len(text),
             ) from error
         finally:
-            self._left_s -= time.perf_counter() - began
+            self._time.left_s -= perf_counter() - began
 
 
-def compile_pattern(source: Any, options: str = "") -> Pattern:
+def compile_pattern(source: Any, options: str = "", *, time: PatternTime | None = None) -> Pattern:
     """Make a pattern ready for one query.
 
     Args:
         source: Text, or a compiled pattern (`re.Pattern` or `bson.Regex`).
         options: Letters of `OPTIONS`; they replace those of a compiled pattern.
+        time: Shared with the other patterns of the query; by default it has a time of its own.
 
     Raises:
         OperatorError: The pattern or an option is not valid.
@@ -146,7 +156,7 @@ def compile_pattern(source: Any, options: str = "") -> Pattern:
     for letter in options:
         if letter not in OPTIONS:
             raise OperatorError(f"{letter!r} is no option of $regex.", hint=f"There are {', '.join(OPTIONS)}.")
-    return Pattern(source, "".join(sorted(set(options))))
+    return Pattern(source, "".join(sorted(set(options))), time)
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from consona.documents.extended_json import dumps, loads
 from consona.documents.filters import Filter, parse_filter
@@ -42,6 +42,16 @@ def check_rules(rules: Mapping[str, Any] | None, check: Check | None) -> Check |
     return check_both
 
 
-@lru_cache(maxsize=64)
+_OF_A_MOMENT: Final = ("$$NOW", "$reg", "pattern")
+"""What a filter keeps state of: the time it was understood at, the time that its patterns may still take."""
+
+
 def _parsed(rules: str) -> Filter:
+    if any(name in rules for name in _OF_A_MOMENT):
+        return parse_filter(loads(rules))
+    return _remembered(rules)
+
+
+@lru_cache(maxsize=64)
+def _remembered(rules: str) -> Filter:
     return parse_filter(loads(rules))
