@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import ssl
 import sys
 
 import pytest
 
 from asgi_app import write_app
+from certificates import ca_file, certificate
 from consona.rest.server.listen import listen_tcp, listen_unix
-from http_get import get
+from http_get import get, get_on
 from processes import Command, free_port, until
 
 unix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no inherited sockets here")
@@ -157,3 +160,69 @@ def test_any_free_port_may_be_asked_for(folder):
         port = int(line.partition("127.0.0.1:")[2].split()[0])
         with socket.create_connection(("127.0.0.1", port)):
             pass
+
+
+# Several processes, and TLS.
+
+
+async def secure(port: int, path: str = "/") -> tuple[int, str]:
+    context = ssl.create_default_context(cafile=ca_file())
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+    try:
+        return await get_on(reader, writer, path, close=True)
+    finally:
+        writer.close()
+
+
+@unix_only
+async def test_several_workers_share_a_port_and_one_that_is_killed_comes_back_unseen(serve):
+    command, port = serve("--workers", 2)
+    assert "with 2 workers." in command.text
+    seen: set[int] = set()
+    async with asyncio.timeout(30):
+        while len(seen) < 2:
+            seen |= {int(pid) for _, pid in await asyncio.gather(*(get(port) for _ in range(8)))}
+    killed = seen.pop()
+    os.kill(killed, signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while seen <= {killed} or len(seen) < 2:  # every request is answered meanwhile: by the one, then by both
+            status, pid = await get(port)
+            assert status == 200
+            seen.add(int(pid))
+    assert killed not in seen
+    command.send(signal.SIGTERM)
+    assert await asyncio.to_thread(command.end) == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", 2, "--reload")], ids=["alone", "workers"])
+async def test_it_speaks_tls(serve, folder, options):
+    if options and sys.platform == "win32":
+        pytest.skip("Windows has no inherited sockets here")
+    command, port = serve("--tls-cert", certificate("localhost"), *options)
+    assert f"Serving hello:app at https://127.0.0.1:{port} with" in command.text
+    _, before = await secure(port)
+    if options:
+        write_app(folder, before="# changed\n")
+        await asyncio.to_thread(command.line, "hello.py changed: starting again.")
+        async with asyncio.timeout(30):
+            while (await secure(port))[1] == before:
+                pass
+    command.send(signal.SIGTERM)
+    assert await asyncio.to_thread(command.end) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tls-key", "key.pem"), "name the certificate too"),
+        (("--tls-cert", "none.pem"), "none.pem cannot be read"),
+        (("--tls-cert", "hello.py"), "There is no certificate with its key"),
+        (("--tls-cert", "none.pem", "--workers", 2), "none.pem cannot be read"),
+    ],
+    ids=["a key alone", "no file", "no certificate", "workers"],
+)
+def test_what_cannot_be_tls_is_a_usage_error(folder, options, words):
+    with Command("run", "hello:app", "--port", 0, *options, folder=folder) as command:
+        assert command.end() == 2
+        assert words in command.text
+        assert "Traceback" not in command.text

@@ -40,6 +40,12 @@ def run(
     reload: Annotated[bool, typer.Option("--reload", help="Start again whenever a source file changes.")] = False,
     uds: Annotated[str | None, typer.Option(help="Listen on a Unix socket at this path instead of a port.")] = None,
     fd: Annotated[int | None, typer.Option(help="Listen on this open file descriptor instead of a port.")] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Speak TLS (https) with this certificate, a PEM file; renewed ones are taken.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="The key of the certificate, where it is in a file of its own.")
+    ] = None,
     access_log: Annotated[bool, typer.Option(help="A line in the log for each request.")] = True,
     folder: Annotated[Path, typer.Option(help="Where modules are found, and watched with --reload.")] = Path(),
     name: Annotated[str | None, typer.Option(help="The service's name; by default the module's.")] = None,
@@ -67,25 +73,31 @@ def run(
         workers = 1
     if log_level not in {"debug", "info", "warning", "error"}:
         raise typer.BadParameter("use debug, info, warning or error", param_hint="--log-level")
+    if tls_key is not None and tls_cert is None:
+        raise typer.BadParameter("name the certificate too: --tls-cert", param_hint="--tls-key")
     listener = inherited(fd) if fd is not None else listen_unix(uds) if uds else _listen(terminal, host, port)
     serving = Serving(
         target=target,
         name=name or target.partition(":")[0].partition(".")[0],
         folder=str(folder),
+        tls_cert=str(tls_cert.absolute()) if tls_cert is not None else None,
+        tls_key=str(tls_key.absolute()) if tls_key is not None else None,
         ops=ops,
         access_log=access_log,
         drain_s=drain,
         notice_s=notice,
         log_level=log_level,
     )
-    ready = f"Serving {target} at {url_of(listener)} with {_counted(workers)}. Press Ctrl-C to stop."
+    url = url_of(listener, tls=tls_cert is not None)
+    ready = f"Serving {target} at {url} with {_counted(workers)}. Press Ctrl-C to stop."
     try:
         if workers == 1 and not reload:
             code = serve(serving, listener=listener, on_started=lambda: terminal.say(ready))
         else:
             programs = [worker_program(serving, f"worker.{n}", listener) for n in range(1, workers + 1)]
             watched = folder if reload else None
-            code = asyncio.run(_supervise(programs, terminal, ready, listener, watched, notice + drain))
+            serving.certificate()  # what is wrong with it is said once, here
+            code = asyncio.run(_supervise(programs, terminal, ready, url, listener, watched, notice + drain))
     finally:
         listener.close()
         if uds:
@@ -111,11 +123,11 @@ async def _supervise(
     programs: Sequence[Program],
     terminal: Terminal,
     ready: str,
+    url: str,
     listener: socket.socket,
     watched: Path | None,
     drain: float,
 ) -> int:
-    url = url_of(listener)
     supervisor = Supervisor(
         programs,
         say=terminal.line_of,

@@ -104,7 +104,8 @@ def serve(
     default_tracer.sampler = Sampler(serving.traces_per_second, serving.trace_ratio)
     application: Any = load_asgi(serving.target, Path(serving.folder).resolve())
     wrapped = _AccessLog(application) if serving.access_log else None
-    server = _Server(Config(application, drain_s=serving.drain_s, wrapped=wrapped), notice_s=serving.notice_s)
+    config = Config(application, drain_s=serving.drain_s, wrapped=wrapped, certificate=serving.certificate())
+    server = _Server(config, notice_s=serving.notice_s)
     server.on_started = on_started
     if supervised:
         _stop_with_supervisor(server, notice_s=serving.notice_s, drain_s=serving.drain_s)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
+
+from consona.rest.server.certificate import Certificate
 
 __all__ = ["Serving", "Visiting"]
 
@@ -20,6 +24,10 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """A listening socket, inherited from the parent process; without one, `host` and `port` are bound."""
     host: str = "127.0.0.1"
     port: int = 8000
+    tls_cert: str | None = None
+    """The PEM file of its certificate; None: plain HTTP."""
+    tls_key: str | None = None
+    """The PEM file of the certificate's key; None: in the same file."""
     ops: str | None = None
     """Where it reports what it does; None: nowhere."""
     access_log: bool = True
@@ -30,6 +38,16 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     traces_per_second: int = 10
     trace_ratio: float = 0.01
+
+    def certificate(self) -> Certificate | None:
+        """For TLS, read from its files.
+
+        Raises:
+            ConfigurationError: They cannot be used.
+        """
+        if self.tls_cert is None:
+            return None
+        return Certificate(Path(self.tls_cert), Path(self.tls_key) if self.tls_key is not None else None)
 
 
 class Visiting(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,11 +145,12 @@ def inherited(fd: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Where a browser on this machine finds it: `http://127.0.0.1:8000`, `unix:/run/shop.sock`."""
     name = listener.getsockname()
     if isinstance(name, str):
         return f"unix:{name}"
     host, port = name[0], name[1]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

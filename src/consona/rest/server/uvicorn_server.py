@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from consona.rest.server.certificate import LOOK_EVERY, Certificate
 from consona.rest.server.problems import HTTPError
 from consona.rest.server.settings import ServerSettings
 
@@ -46,14 +47,26 @@ class Config(uvicorn.Config):
         application: Any ASGI application. An `APIServer`'s own limits hold for its connections.
         drain_s: How long requests under way may go on when it stops.
         wrapped: What is served in its place: the application within something.
+        certificate: For TLS; without one, it speaks plain HTTP.
         options: uvicorn's.
     """
 
-    def __init__(self, application: Any, *, drain_s: float, wrapped: Any = None, **options: Any) -> None:
+    def __init__(
+        self,
+        application: Any,
+        *,
+        drain_s: float,
+        wrapped: Any = None,
+        certificate: Certificate | None = None,
+        **options: Any,
+    ) -> None:
         settings = getattr(application, "settings", None)
         self.limits: ServerSettings = settings if isinstance(settings, ServerSettings) else ServerSettings()
         self.refused: Callable[[HTTPError], None] = getattr(application, "note_refusal", lambda _: None)
         self.begin_drain: Callable[[], None] = getattr(application, "begin_drain", lambda: None)
+        self.certificate = certificate
+        if certificate is not None:
+            options["ssl_context_factory"] = lambda *_: certificate.context
         super().__init__(
             application if wrapped is None else wrapped,
             log_config=None,
@@ -81,11 +94,26 @@ class Server(uvicorn.Server):
         """Connections whose client has to take something: how many bytes wait, and since when just as many."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self.listens.set()
+        """As uvicorn does it, and with times within which TLS has to be agreed on and ended."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise SystemExit(1)
+        times: dict[str, Any] = {}
+        if self.config.ssl is not None:
+            times = {"ssl_handshake_timeout": self.config.limits.head_timeout, "ssl_shutdown_timeout": GRACE_S}
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                self._protocol, sock=each, ssl=self.config.ssl, backlog=self.config.backlog, **times
+            )
+            for each in sockets or []
+        ]
+        self.started = True
+        self.listens.set()
 
     async def on_tick(self, counter: int) -> bool:
+        if self.config.certificate is not None and counter % LOOK_EVERY == 0:
+            self.config.certificate.renew()
         if counter % TICKS == 0:
             self.look()
         return await super().on_tick(counter)
