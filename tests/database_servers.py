@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import asyncmy
 import asyncpg
+import pytest
 
 import servers
 
@@ -39,6 +40,7 @@ __all__ = [
     "mysql_there",
     "postgresql",
     "postgresql_there",
+    "quiet_postgresql",
 ]
 
 START_S = 60.0
@@ -163,8 +165,9 @@ class PostgreSQLServer(DatabaseServer):
     name = "PostgreSQL"
     stop_signal = signal.SIGINT  # "fast": open sessions are ended
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         super().__init__()
+        self.options = options
         self.user = _user("postgres")
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
@@ -188,7 +191,7 @@ class PostgreSQLServer(DatabaseServer):
         assert programs is not None
         options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder}
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        return [programs / "postgres", "-D", self.folder / "data", *settings]
+        return [programs / "postgres", "-D", self.folder / "data", *settings, *self.options]
 
     def _answers(self) -> bool:
         programs = self.programs()
@@ -267,6 +270,29 @@ def postgresql_database() -> str:
 def empty_postgresql() -> Iterator[str]:
     """The address of that database; what was made in it is removed in the end."""
     url = postgresql_database()
+    yield url
+    in_a_thread(_clear_postgresql(url))
+
+
+@functools.cache
+def _quiet_server() -> str:
+    """A server of this process alone, which also cleans nothing up by itself."""
+    servers.need("PostgreSQL")
+    if PostgreSQLServer.programs() is None:
+        (pytest.fail if servers.in_ci() else pytest.skip)("PostgreSQL's own programs are needed, to start a server.")
+    server = PostgreSQLServer("-c", "autovacuum=off")
+    atexit.register(server.end)
+    server.begin()
+    return server.url
+
+
+@contextlib.contextmanager
+def quiet_postgresql() -> Iterator[str]:
+    """The address of a database on a server where nobody else writes; what was made in it is removed in the end.
+
+    For what shows itself only when all older transactions have ended.
+    """
+    url = _quiet_server()
     yield url
     in_a_thread(_clear_postgresql(url))
 

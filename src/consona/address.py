@@ -38,6 +38,8 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
     },
     "log": {
         "memory": "consona.log.memory:MemoryLog",
+        "postgres": "consona.log.postgresql:PostgreSQLLog",
+        "postgresql": "consona.log.postgresql:PostgreSQLLog",
         "sqlite": "consona.log.sqlite:SQLiteLog",
     },
     "queue": {
@@ -63,6 +65,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
 """port -> scheme -> "module:class"."""
 
 EXTRAS: Final[dict[str, str]] = {
+    "consona.log.postgresql": "postgresql",
     "consona.messaging.postgresql": "postgresql",
     "consona.rest.client.http2_transport": "http2",
     "consona.sql.mysql.engine": "mysql",

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import database_servers
 from consona.errors import AddressError, ConfigurationError, GapError, NotStarted, ValidationError
 from consona.log import log as log_module
 from consona.log.log import MAX_BODY_BYTES, Entry, Log, Retention
@@ -20,12 +21,18 @@ ENGINES = {
     "sqlite": lambda folder: f"sqlite:///{folder}/log.db?synchronous=OFF",
     "sqlite-memory": lambda folder: f"sqlite://log{next(_number)}",
 }
+SERVERS = {"postgresql": database_servers.quiet_postgresql}
+"""Engines that need a server: how to have an empty database on it."""
 NOTHING_TRIMMED = Retention(max_age=None, max_records=None, max_bytes=None)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)])
 def url(request, tmp_path):
-    return ENGINES[request.param](tmp_path)
+    if request.param in SERVERS:
+        with SERVERS[request.param]() as url:
+            yield url
+    else:
+        yield ENGINES[request.param](tmp_path)
 
 
 @pytest.fixture

@@ -70,14 +70,19 @@ async def test_a_message_is_done_with_the_transaction_or_not_at_all(engine, post
     assert (await engine.depth("q")).unfinished == 0
 
 
-async def test_a_name_that_was_rolled_back_is_not_taken_for_known(engine, postgresql_url):
-    async with SQLDatabase(postgresql_url) as db:
-        with pytest.raises(LookupError):
-            async with db.transaction() as tx:
-                await engine.inside(tx).put("q", [Entry(b"lost", priority=3)])
-                raise LookupError
-    await engine.put("q", [Entry(b"kept", priority=3)])
-    assert await bodies(engine) == [b"kept"]
+async def test_who_puts_beside_an_open_transaction_does_not_wait_for_it(engine, postgresql_url):
+    async with SQLDatabase(postgresql_url) as db, db.transaction() as tx:
+        await engine.inside(tx).put("q", [Entry(b"1", priority=3)])
+        await asyncio.wait_for(engine.put("q", [Entry(b"2", priority=3)]), 20)
+    assert await bodies(engine) == [b"1", b"2"]
+    assert await engine.queues() == ["q"]
+
+
+async def test_a_queue_that_a_transaction_put_into_first_is_known(engine, postgresql_url):
+    async with SQLDatabase(postgresql_url) as db, db.transaction() as tx:
+        await engine.inside(tx).put("new", [Entry(b"1")])
+        await engine.inside(tx).put("also", [Entry(b"1")])
+    assert await engine.queues() == ["also", "new"]
 
 
 async def test_a_transaction_of_another_database_is_refused(engine, tmp_path):

@@ -15,6 +15,7 @@ import apsw
 
 from consona.address import Address
 from consona.log.log import Entry, Page, Record, Retention
+from consona.log.trimming import outdated
 from consona.storage.headers import packed, unpacked
 from consona.storage.schema import prepare
 from consona.storage.sqlite_engine import SQLiteEngine, open_sqlite
@@ -179,22 +180,15 @@ class SQLiteLog:
         return self._engine
 
 
-def _outdated(db: apsw.Connection, stream: str, retention: Retention, now: float) -> list[tuple[int, int]]:
-    """(row id, bytes) of the oldest records that go, at most `TRIM_LIMIT`."""
+def _outdated(db: apsw.Connection, stream: str, retention: Retention, now: float) -> list[tuple[int, float, int]]:
+    """(row id, time, bytes) of the oldest records that go, at most `TRIM_LIMIT`."""
     row: Any = db.execute(_STREAM, (stream,)).fetchone()
     if row is None:
         return []
     number, begin, last, _, size = row
-    base, oldest = number << SHIFT, -float("inf") if retention.max_age is None else now - retention.max_age
-    too_many = 0 if retention.max_records is None else last - begin - retention.max_records
-    found: list[tuple[int, int]] = []
-    for key, at, length in db.execute(_SIZES, (base + begin, base + (1 << SHIFT), TRIM_LIMIT)):
-        too_large = retention.max_bytes is not None and size > retention.max_bytes
-        if not (at < oldest or len(found) < too_many or too_large):
-            break
-        found.append((key, length))
-        size -= length
-    return found
+    base = number << SHIFT
+    rows: Any = db.execute(_SIZES, (base + begin, base + (1 << SHIFT), TRIM_LIMIT))
+    return outdated(rows, retention, records=last - begin, size=size, now=now)
 
 
 def _trim(db: apsw.Connection, stream: str, retention: Retention, now: float) -> int:
@@ -203,7 +197,7 @@ def _trim(db: apsw.Connection, stream: str, retention: Retention, now: float) ->
         first, last = found[0][0], found[-1][0]
         db.execute("DELETE FROM consona_log WHERE id BETWEEN ? AND ?", (first, last))
         position = last & ((1 << SHIFT) - 1)
-        freed = sum(length for _, length in found)
+        freed = sum(length for _, _, length in found)
         db.execute(
             "UPDATE consona_log_streams SET begin = ?, size = size - ? WHERE name = ?", (position, freed, stream)
         )

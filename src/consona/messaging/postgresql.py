@@ -18,14 +18,13 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from consona.address import Address
-from consona.errors import ConfigurationError
 from consona.messaging.engine import DeadLetter, Depth, Entry, Failure, Lease, Power
 from consona.messaging.postgresql_schema import STEPS
 from consona.messaging.taking import taken
 from consona.storage.headers import packed, unpacked
-from consona.storage.postgresql.doorbell import CHANNEL
 from consona.storage.postgresql.engine import PostgreSQLEngine, open_postgresql
 from consona.storage.postgresql.schema import prepare
+from consona.storage.postgresql.sharing import NOW, joined, now, ring
 from consona.storage.postgresql.transaction import PostgreSQLTransaction
 from consona.storage.sweeping import Sweeper
 from consona.storage.transaction import SharedTransaction
@@ -39,29 +38,30 @@ POLL_S: Final = 0.5
 """How often a waiting taker looks without being told."""
 FIRST_PAUSE_S: Final = 0.005
 
-_NOW: Final = "coalesce({}::float8, extract(epoch FROM clock_timestamp())::float8)"
-"""The server's clock, so that processes on several machines agree; a test hands in its own."""
-_KNOWN: Final = "SELECT id, priorities FROM consona_queues WHERE name = $1"
-_NAME: Final = """
-    INSERT INTO consona_queues AS q (name, priorities) VALUES ($1, $2)
-    ON CONFLICT (name) DO UPDATE SET priorities = q.priorities | excluded.priorities RETURNING id, priorities"""
+_NAME: Final = "INSERT INTO consona_queues VALUES ($1) ON CONFLICT DO NOTHING"
+# Also those whose name comes with a transaction that puts.
+_QUEUES: Final = """
+    WITH RECURSIVE held AS (
+        SELECT min(queue) AS name FROM consona_queue
+        UNION ALL SELECT (SELECT min(queue) FROM consona_queue WHERE queue > held.name) FROM held WHERE name IS NOT NULL)
+    SELECT name FROM consona_queues UNION SELECT name FROM held WHERE name IS NOT NULL
+    UNION SELECT queue FROM consona_queue_dead ORDER BY name"""
 _PUT: Final = f"""
     INSERT INTO consona_queue (queue, free, priority, due, put_at, headers, body)
     SELECT $1, true, e.priority, at + e.delay, at, e.headers, e.body
     FROM unnest($3::integer[], $4::float8[], $5::bytea[], $6::bytea[])
-        WITH ORDINALITY AS e (priority, delay, headers, body, place), (SELECT {_NOW.format("$2")} AS at) AS clock
+        WITH ORDINALITY AS e (priority, delay, headers, body, place), (SELECT {NOW.format("$2")} AS at) AS clock
     ORDER BY e.place RETURNING id"""
-_PUT_KEPT: Final = f"SELECT consona_queue_put($1, {_NOW.format('$2')}, $3, $4, $5, $6, $7, $8, $9)"
+_PUT_KEPT: Final = f"SELECT consona_queue_put($1, {NOW.format('$2')}, $3, $4, $5, $6, $7, $8, $9)"
 # Each priority has its place in the index, so that what waits or is held in one is not in the way of the others.
 _TAKE: Final = f"""
-    WITH clock AS MATERIALIZED (SELECT {_NOW.format("$2")} AS at),
+    WITH clock AS MATERIALIZED (SELECT {NOW.format("$2")} AS at),
     ready AS MATERIALIZED (
         SELECT found.id, found.due - {AGING_S} * p.priority AS rank
-        FROM clock, consona_queues AS q, generate_series(0, 9) AS p (priority), LATERAL (
+        FROM clock, generate_series(0, 9) AS p (priority), LATERAL (
             SELECT id, due FROM consona_queue
-            WHERE queue = q.id AND priority = p.priority AND free AND due <= clock.at
-            ORDER BY due, id LIMIT $3 FOR UPDATE SKIP LOCKED) AS found
-        WHERE q.name = $1 AND q.priorities >> p.priority & 1 = 1),
+            WHERE queue = $1 AND priority = p.priority AND free AND due <= clock.at
+            ORDER BY due, id LIMIT $3 FOR UPDATE SKIP LOCKED) AS found),
     chosen AS MATERIALIZED (SELECT id, rank FROM ready ORDER BY rank, id LIMIT $3),
     taken AS (
         UPDATE consona_queue AS m SET attempt = attempt + 1, due = clock.at + $4::float8, token = $5,
@@ -71,35 +71,34 @@ _TAKE: Final = f"""
         RETURNING m.id, body, headers, attempt, put_at, due, token, priority, key, failures::text AS failures, rank)
     SELECT * FROM taken ORDER BY rank, id"""
 _NEXT_DUE: Final = f"""
-    SELECT min(next.due) - {_NOW.format("$2")} FROM consona_queues AS q, generate_series(0, 9) AS p (priority), LATERAL (
-        SELECT due FROM consona_queue WHERE queue = q.id AND priority = p.priority AND free ORDER BY due LIMIT 1) AS next
-    WHERE q.name = $1 AND q.priorities >> p.priority & 1 = 1"""
+    SELECT min(next.due) - {NOW.format("$2")} FROM generate_series(0, 9) AS p (priority), LATERAL (
+        SELECT due FROM consona_queue WHERE queue = $1 AND priority = p.priority AND free ORDER BY due LIMIT 1) AS next"""
 _SETTLE: Final = """
     DELETE FROM consona_queue AS m USING unnest($1::bigint[], $2::text[]) AS held (id, token)
     WHERE m.id = held.id AND m.token = held.token RETURNING m.id"""
 _SETTLE_KEPT: Final = "SELECT consona_queue_settle($1, $2)"
-_RELEASE: Final = f"SELECT consona_queue_release($1, $2, {_NOW.format('$3')}, $4, $5, $6)"
+_RELEASE: Final = f"SELECT consona_queue_release($1, $2, {NOW.format('$3')}, $4, $5, $6)"
 _EXTEND: Final = f"""
-    UPDATE consona_queue SET due = {_NOW.format("$3")} + $4::float8 WHERE id = $1 AND token = $2 RETURNING due"""
+    UPDATE consona_queue SET due = {NOW.format("$3")} + $4::float8 WHERE id = $1 AND token = $2 RETURNING due"""
 _DEPTH: Final = f"""
     SELECT count(*) FILTER (WHERE token IS NOT NULL AND due > at) AS leased,
         count(*) FILTER (WHERE token IS NULL AND free AND due > at) AS delayed,
         count(*) AS messages,
-        (SELECT count(*) FROM consona_queue_dead WHERE queue = (SELECT id FROM consona_queues WHERE name = $1)) AS dead
-    FROM consona_queue, (SELECT {_NOW.format("$2")} AS at) AS clock
-    WHERE queue = (SELECT id FROM consona_queues WHERE name = $1)"""
+        (SELECT count(*) FROM consona_queue_dead WHERE queue = $1) AS dead
+    FROM consona_queue, (SELECT {NOW.format("$2")} AS at) AS clock
+    WHERE queue = $1"""
 _DEAD: Final = """
     SELECT id, body, headers, attempt, put_at, died_at, reason, priority, key, failures::text FROM consona_queue_dead
-    WHERE queue = (SELECT id FROM consona_queues WHERE name = $1)
+    WHERE queue = $1
         AND place > coalesce((SELECT place FROM consona_queue_dead WHERE id = $2), 0)
     ORDER BY place LIMIT $3"""
 _BURY: Final = """
     DELETE FROM consona_queue_dead WHERE id = ANY ($2::bigint[])
-        AND queue = (SELECT id FROM consona_queues WHERE name = $1)
+        AND queue = $1
     RETURNING id, body, headers, priority, key"""
 _SWEEP: Final = f"""
     DELETE FROM consona_queue_seen WHERE (queue, dedup) IN (
-        SELECT queue, dedup FROM consona_queue_seen WHERE until <= {_NOW.format("$1")} LIMIT {SWEEP_LIMIT}
+        SELECT queue, dedup FROM consona_queue_seen WHERE until <= {NOW.format("$1")} LIMIT {SWEEP_LIMIT}
         FOR UPDATE SKIP LOCKED)"""
 
 
@@ -120,7 +119,7 @@ class PostgreSQLQueues:
         self._clock = clock
         self._engine = engine
         self._tx = tx
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known: set[str] = set()
         self._sweeper = Sweeper(self.sweep, pause_s=5.0)
 
     async def open(self) -> None:
@@ -141,32 +140,27 @@ class PostgreSQLQueues:
         await engine.close()
 
     def inside(self, tx: SharedTransaction) -> PostgreSQLQueues:
-        native, engine = tx.native, self._opened()
-        if not isinstance(native, PostgreSQLTransaction) or native.engine is not engine:
-            raise ConfigurationError(
-                f"The transaction is not one of {engine.name}, where this queue is.",
-                hint="One transaction spans the parts that name the same database.",
-            )
-        inner = PostgreSQLQueues(self._address, clock=self._clock, engine=engine, tx=native)
-        inner._known = self._known
-        return inner
+        engine = self._opened()
+        return PostgreSQLQueues(self._address, clock=self._clock, engine=engine, tx=joined(engine, tx, "queue"))
 
     async def put(self, queue: str, entries: Sequence[Entry]) -> list[str]:
-        number = await self._number(queue, entries)
+        if self._tx is None:
+            await self._note(queue)
         priorities, delays = [entry.priority for entry in entries], [entry.delay_s for entry in entries]
         headers, bodies = [packed(entry.headers) for entry in entries], [entry.body for entry in entries]
         if any(entry.key or entry.dedup for entry in entries):
             keys, dedups = [entry.key or None for entry in entries], [entry.dedup or None for entry in entries]
             windows = [entry.dedup_s for entry in entries]
-            values = [number, self._now(), priorities, delays, keys, dedups, windows, headers, bodies]
+            values = [queue, now(self._clock), priorities, delays, keys, dedups, windows, headers, bodies]
             rows = await self._ask(_PUT_KEPT, values)
         else:
-            rows = await self._ask(_PUT, [number, self._now(), priorities, delays, headers, bodies])
-        await self._ring(queue)
+            rows = await self._ask(_PUT, [queue, now(self._clock), priorities, delays, headers, bodies])
+        await ring(self._opened(), _bell(queue), self._tx)
         return [str(name) for (name,) in rows]
 
     async def take(self, queue: str, *, limit: int, lease_s: float, wait_s: float) -> list[Lease]:
         engine = self._opened()
+        await self._note(queue)
         until = time.monotonic() + wait_s
         pause = FIRST_PAUSE_S
         while True:
@@ -175,7 +169,7 @@ class PostgreSQLQueues:
             left = until - time.monotonic()
             if leases or left <= 0 or self._engine is not engine:
                 return leases
-            due = (await engine.ask(_NEXT_DUE, [queue, self._now()], reads=True)).rows[0][0]
+            due = (await engine.ask(_NEXT_DUE, [queue, now(self._clock)], reads=True)).rows[0][0]
             if due is not None and due <= 0:  # it is due, and somebody has it locked
                 due, pause = pause, min(pause * 2, POLL_S)
             await engine.doorbell.wait(_bell(queue), seen, timeout_s=min(left, POLL_S, POLL_S if due is None else due))
@@ -183,7 +177,7 @@ class PostgreSQLQueues:
                 return []
 
     async def _take(self, queue: str, limit: int, lease_s: float) -> list[Lease]:
-        values = [queue, self._now(), limit, lease_s, secrets.token_hex(8)]
+        values = [queue, now(self._clock), limit, lease_s, secrets.token_hex(8)]
         return [_lease(row) for row in await self._ask(_TAKE, values)]
 
     async def _give_back(self, queue: str, lease: Lease) -> None:
@@ -195,27 +189,27 @@ class PostgreSQLQueues:
         rows = await self._ask(_SETTLE_KEPT if keyed else _SETTLE, [ids, tokens])
         gone = {str(name) for (name,) in rows}
         if keyed and gone:
-            await self._ring(queue)
+            await ring(self._opened(), _bell(queue), self._tx)
         return [lease for lease in leases if lease.id not in gone]
 
     async def release(self, queue: str, lease: Lease, *, delay_s: float, error: str, dead: bool) -> bool:
-        values = [int(lease.id), lease.token, self._now(), delay_s, error, dead]
+        values = [int(lease.id), lease.token, now(self._clock), delay_s, error, dead]
         held: bool = (await self._ask(_RELEASE, values))[0][0]
         if held:
-            await self._ring(queue)
+            await ring(self._opened(), _bell(queue), self._tx)
         return held
 
     async def extend(self, queue: str, lease: Lease, *, lease_s: float) -> Lease | None:
         del queue
-        rows = await self._ask(_EXTEND, [int(lease.id), lease.token, self._now(), lease_s])
+        rows = await self._ask(_EXTEND, [int(lease.id), lease.token, now(self._clock), lease_s])
         return replace(lease, until=rows[0][0]) if rows else None
 
     async def depth(self, queue: str) -> Depth:
-        leased, delayed, messages, dead = (await self._ask(_DEPTH, [queue, self._now()], reads=True))[0]
+        leased, delayed, messages, dead = (await self._ask(_DEPTH, [queue, now(self._clock)], reads=True))[0]
         return Depth(ready=messages - leased - delayed, delayed=delayed, leased=leased, dead=dead)
 
     async def queues(self) -> list[str]:
-        rows = await self._ask("SELECT name FROM consona_queues ORDER BY name", [], reads=True)
+        rows = await self._ask(_QUEUES, [], reads=True)
         return [name for (name,) in rows]
 
     async def dead(self, queue: str, *, after: str, limit: int) -> list[DeadLetter]:
@@ -242,38 +236,17 @@ class PostgreSQLQueues:
 
     async def sweep(self) -> int:
         """Forget duplicates whose window is over, at most 500. Returns how many."""
-        return (await self._opened().ask(_SWEEP, [self._now()])).changed
+        return (await self._opened().ask(_SWEEP, [now(self._clock)])).changed
 
-    async def _number(self, queue: str, entries: Sequence[Entry]) -> int:
-        """The queue's number; its name and its priorities are noted where they are new."""
-        mask = 0
-        for entry in entries:
-            mask |= 1 << entry.priority
-        number, priorities = self._known.get(queue, (0, 0))
-        if number and mask & ~priorities == 0:
-            return number
-        rows = await self._ask(_KNOWN, [queue], reads=True)
-        if not rows or mask & ~rows[0][1]:
-            rows = await self._ask(_NAME, [queue, mask])
-            if self._tx is not None:  # not known for sure before it commits
-                return int(rows[0][0])
-        self._known[queue] = (rows[0][0], rows[0][1])
-        return int(rows[0][0])
-
-    async def _ring(self, queue: str) -> None:
-        doorbell = self._opened().doorbell
-        if self._tx is None:
-            doorbell.ring(_bell(queue))
-        else:  # told when the transaction commits
-            await self._tx.ask("SELECT pg_notify($1, $2)", [CHANNEL, doorbell.payload(_bell(queue))])
+    async def _note(self, queue: str) -> None:
+        """Its name, once; never in a transaction of somebody's, for whose end others would wait."""
+        if queue not in self._known:
+            await self._opened().ask(_NAME, [queue])
+            self._known.add(queue)
 
     async def _ask(self, text: str, values: list[Any], *, reads: bool = False) -> list[Any]:
         asking = self._opened() if self._tx is None else self._tx
         return (await asking.ask(text, values, reads=reads)).rows
-
-    def _now(self) -> float | None:
-        """None for the server's clock."""
-        return None if self._clock is time.time else self._clock()
 
     def _opened(self) -> PostgreSQLEngine:
         assert self._engine is not None, "the front checks that it is started"

@@ -11,14 +11,10 @@ from typing import Final
 __all__ = ["STEPS"]
 
 _TABLES: Final = (
-    """CREATE TABLE consona_queues (
-        id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        name text COLLATE "C" NOT NULL UNIQUE,
-        priorities integer NOT NULL DEFAULT 0   -- bit n: a message of priority n was put some time
-    )""",
+    'CREATE TABLE consona_queues (name text COLLATE "C" PRIMARY KEY)',
     """CREATE TABLE consona_queue (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        queue integer NOT NULL,
+        queue text COLLATE "C" NOT NULL,
         free boolean NOT NULL,                  -- false: waits for an earlier message of its key
         priority smallint NOT NULL,
         due double precision NOT NULL,          -- when it can be taken; of a leased one: when its lease ends
@@ -34,13 +30,13 @@ _TABLES: Final = (
     "CREATE INDEX consona_queue_of_key ON consona_queue (queue, key, id) WHERE key IS NOT NULL",
     "CREATE INDEX consona_queue_held ON consona_queue (queue, due) WHERE token IS NOT NULL",
     """CREATE TABLE consona_queue_keys (
-        queue integer NOT NULL,
+        queue text COLLATE "C" NOT NULL,
         key text COLLATE "C" NOT NULL,
         messages bigint NOT NULL,               -- rows of consona_queue with this key
         PRIMARY KEY (queue, key)
     ) WITH (fillfactor = 70)""",
     """CREATE TABLE consona_queue_seen (          -- what is not put twice
-        queue integer NOT NULL,
+        queue text COLLATE "C" NOT NULL,
         dedup text COLLATE "C" NOT NULL,
         message bigint NOT NULL,                -- the first one's id
         until double precision NOT NULL,
@@ -50,7 +46,7 @@ _TABLES: Final = (
     """CREATE TABLE consona_queue_dead (
         place bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         id bigint NOT NULL UNIQUE,
-        queue integer NOT NULL,
+        queue text COLLATE "C" NOT NULL,
         attempt integer NOT NULL,
         put_at double precision NOT NULL,
         died_at double precision NOT NULL,
@@ -67,7 +63,7 @@ _TABLES: Final = (
 # Keys are locked in one order by everybody, so that nobody waits in a circle.
 _PUT: Final = """
     CREATE FUNCTION consona_queue_put(
-        in_queue integer, now double precision, priorities integer[], delays double precision[], keys text[],
+        in_queue text, now double precision, priorities integer[], delays double precision[], keys text[],
         dedups text[], windows double precision[], all_headers bytea[], bodies bytea[])
     RETURNS SETOF bigint LANGUAGE plpgsql AS $$
     DECLARE
@@ -104,7 +100,7 @@ _PUT: Final = """
     END $$"""
 
 _NEXT: Final = """
-    CREATE FUNCTION consona_queue_next(in_queue integer, of_key text) RETURNS void LANGUAGE plpgsql AS $$
+    CREATE FUNCTION consona_queue_next(in_queue text, of_key text) RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
         still bigint;
     BEGIN

@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from consona.address import Address
-from consona.errors import ConfigurationError, QueryError
-from consona.storage.postgresql.doorbell import CHANNEL
+from consona.errors import QueryError
 from consona.storage.postgresql.engine import PostgreSQLEngine, open_postgresql
 from consona.storage.postgresql.schema import prepare
+from consona.storage.postgresql.sharing import NOW, joined, now, ring
 from consona.storage.postgresql.transaction import PostgreSQLTransaction
 from consona.storage.store import Change, Item
 from consona.storage.sweeping import Sweeper
@@ -51,28 +51,26 @@ STEPS: Final = (
 )
 
 _NEXT: Final = "nextval('consona_store_version'), pg_current_xact_id()"
-_NOW: Final = "coalesce({}::float8, extract(epoch FROM clock_timestamp())::float8)"
-"""The server's clock, so that processes on several machines agree; a test hands in its own."""
 
 
 def _live(now: str, table: str = "") -> str:
-    return f"({table}value IS NOT NULL AND ({table}expires IS NULL OR {table}expires > {_NOW.format(now)}))"
+    return f"({table}value IS NOT NULL AND ({table}expires IS NULL OR {table}expires > {NOW.format(now)}))"
 
 
 _GET: Final = f"SELECT key, value, version, expires FROM consona_store WHERE key = $1 AND {_live('$2')}"
 _PUT: Final = f"""
     INSERT INTO consona_store AS old (key, value, expires, version, xact)
-    VALUES ($1, $2, {_NOW.format("$4")} + $3::float8, {_NEXT})
+    VALUES ($1, $2, {NOW.format("$4")} + $3::float8, {_NEXT})
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires,
         version = nextval('consona_store_version'), xact = excluded.xact"""
 _PUT_ANY: Final = f"{_PUT} RETURNING version"
 _PUT_ABSENT: Final = f"{_PUT} WHERE NOT {_live('$4', 'old.')} RETURNING version"
 _PUT_VERSION: Final = f"""
-    UPDATE consona_store SET value = $2, expires = {_NOW.format("$4")} + $3::float8,
+    UPDATE consona_store SET value = $2, expires = {NOW.format("$4")} + $3::float8,
         version = nextval('consona_store_version'), xact = pg_current_xact_id()
     WHERE key = $1 AND version = $5 AND {_live("$4")} RETURNING version"""
 _DELETE: Final = f"""
-    UPDATE consona_store SET value = NULL, expires = {_NOW.format("$2")} + {GRAVE_S},
+    UPDATE consona_store SET value = NULL, expires = {NOW.format("$2")} + {GRAVE_S},
         version = nextval('consona_store_version'), xact = pg_current_xact_id()
     WHERE key = $1 AND {_live("$2")} AND ($3::bigint IS NULL OR version = $3)"""
 # The window keeps a page of large values from filling the memory.
@@ -94,22 +92,22 @@ _NEWER: Final = f"""
         AND store.key >= $2 AND ($3::text IS NULL OR store.key < $3)
     ORDER BY version"""
 _SWEEP: Final = f"""
-    UPDATE consona_store SET value = NULL, expires = {_NOW.format("$1")} + {GRAVE_S},
+    UPDATE consona_store SET value = NULL, expires = {NOW.format("$1")} + {GRAVE_S},
         version = nextval('consona_store_version'), xact = pg_current_xact_id()
     WHERE key IN (
-        SELECT key FROM consona_store WHERE expires <= {_NOW.format("$1")} AND value IS NOT NULL
+        SELECT key FROM consona_store WHERE expires <= {NOW.format("$1")} AND value IS NOT NULL
         LIMIT {SWEEP_LIMIT} FOR UPDATE SKIP LOCKED)"""
 _PURGE: Final = f"""
     WITH gone AS (
         DELETE FROM consona_store WHERE key IN (
-            SELECT key FROM consona_store WHERE expires <= {_NOW.format("$1")} AND value IS NULL
+            SELECT key FROM consona_store WHERE expires <= {NOW.format("$1")} AND value IS NULL
             LIMIT {SWEEP_LIMIT} FOR UPDATE SKIP LOCKED)
         RETURNING xact),
     noted AS (
         UPDATE consona_store_purged SET xact = greatest(xact, (SELECT max(xact::text::numeric)::text::xid8 FROM gone))
         WHERE EXISTS (SELECT FROM gone))
     SELECT count(*) FROM gone"""
-_DUE: Final = f"SELECT EXISTS (SELECT FROM consona_store WHERE expires <= {_NOW.format('$1')})"
+_DUE: Final = f"SELECT EXISTS (SELECT FROM consona_store WHERE expires <= {NOW.format('$1')})"
 # Restored from a dump into a younger server, rows would have been written by transactions of the future.
 _REBASE: Final = "UPDATE consona_store SET xact = '0' WHERE xact > pg_current_xact_id()"
 
@@ -149,20 +147,15 @@ class PostgreSQLStore:
         await engine.close()
 
     def inside(self, tx: SharedTransaction) -> PostgreSQLStore:
-        native, engine = tx.native, self._opened()
-        if not isinstance(native, PostgreSQLTransaction) or native.engine is not engine:
-            raise ConfigurationError(
-                f"The transaction is not one of {engine.name}, where this store is.",
-                hint="One transaction spans the parts that name the same database.",
-            )
-        return PostgreSQLStore(self._address, clock=self._clock, engine=engine, tx=native)
+        engine = self._opened()
+        return PostgreSQLStore(self._address, clock=self._clock, engine=engine, tx=joined(engine, tx, "store"))
 
     async def get(self, key: str) -> Item | None:
-        rows = await self._ask(_GET, [key, self._now()], reads=True)
+        rows = await self._ask(_GET, [key, now(self._clock)], reads=True)
         return Item(*rows[0]) if rows else None
 
     async def put_if(self, key: str, value: bytes, *, version: int | None, ttl_s: float | None) -> int | None:
-        values: list[Any] = [key, value, ttl_s, self._now()]
+        values: list[Any] = [key, value, ttl_s, now(self._clock)]
         if version is None:
             rows = await self._change(_PUT_ANY, values)
         elif version == 0:
@@ -172,11 +165,11 @@ class PostgreSQLStore:
         return rows[0][0] if rows else None
 
     async def delete(self, key: str, *, version: int | None) -> bool:
-        return bool(await self._change(f"{_DELETE} RETURNING key", [key, self._now(), version]))
+        return bool(await self._change(f"{_DELETE} RETURNING key", [key, now(self._clock), version]))
 
     async def scan(self, prefix: str, *, after: str, limit: int) -> list[Item]:
         begin = f"{after}\x01" if after >= prefix else prefix  # keys hold no control characters
-        rows = await self._ask(_SCAN, [begin, _behind(prefix), self._now(), limit], reads=True)
+        rows = await self._ask(_SCAN, [begin, _behind(prefix), now(self._clock), limit], reads=True)
         return [Item(*row) for row in rows]
 
     async def watch(self, prefix: str) -> AsyncIterator[list[Change]]:
@@ -189,7 +182,7 @@ class PostgreSQLStore:
             last = page[-1].key
             yield [Change(item.key, item.value, item.version) for item in page]
         while self._engine is engine:
-            rows = (await engine.ask(_NEWER, [snapshot, prefix, _behind(prefix), self._now()], reads=True)).rows
+            rows = (await engine.ask(_NEWER, [snapshot, prefix, _behind(prefix), now(self._clock)], reads=True)).rows
             snapshot = rows[0]["snapshot"]
             if rows[0]["too_late"]:
                 raise QueryError(
@@ -208,21 +201,17 @@ class PostgreSQLStore:
 
     async def sweep(self) -> int:
         """Mark expired items as deleted and purge old marks, at most 500 of each. Returns how many there were."""
-        now = self._now()
-        if not (await self._opened().ask(_DUE, [now], reads=True)).rows[0][0]:
+        at = now(self._clock)
+        if not (await self._opened().ask(_DUE, [at], reads=True)).rows[0][0]:
             return 0
-        expired = (await self._opened().ask(_SWEEP, [now])).changed
+        expired = (await self._opened().ask(_SWEEP, [at])).changed
         if expired:
             self._opened().doorbell.ring(BELL)
-        purged: int = (await self._opened().ask(_PURGE, [now])).rows[0][0]
+        purged: int = (await self._opened().ask(_PURGE, [at])).rows[0][0]
         return expired + purged
 
     def stats(self) -> dict[str, Any]:
         return self._opened().stats()
-
-    def _now(self) -> float | None:
-        """None for the server's clock."""
-        return None if self._clock is time.time else self._clock()
 
     async def _ask(self, text: str, values: list[Any], *, reads: bool = False) -> list[Any]:
         asking = self._opened() if self._tx is None else self._tx
@@ -230,11 +219,8 @@ class PostgreSQLStore:
 
     async def _change(self, text: str, values: list[Any]) -> list[Any]:
         rows = await self._ask(text, values)
-        if rows and self._tx is None:
-            self._opened().doorbell.ring(BELL)
-        elif rows and self._tx is not None:
-            # Told when the transaction commits.
-            await self._tx.ask("SELECT pg_notify($1, $2)", [CHANNEL, self._opened().doorbell.payload(BELL)])
+        if rows:
+            await ring(self._opened(), BELL, self._tx)
         return rows
 
     def _opened(self) -> PostgreSQLEngine:
