@@ -14,7 +14,7 @@
     port = 8090
 
     [database]
-    address = "sqlite:///shop.db"       # what `consona migrate` works on
+    address = "sqlite:///shop.db"       # given to the services as CONSONA_DATABASE; `consona migrate` works on it
 
 Each value can be replaced from the environment: `CONSONA_` and its place, the steps joined by two
 underscores, for example `CONSONA_SERVICES__SHOP__PORT=9000`. Secrets stand in the environment only;
@@ -41,6 +41,8 @@ from consona.errors import AddressError, ConfigurationError
 __all__ = ["Config", "Dashboard", "Database", "Service", "System", "Telemetry", "Visitors", "load_config"]
 
 FILE_NAME: Final = "consona.toml"
+DATABASE_VARIABLE: Final = "CONSONA_DATABASE"
+"""Environment variable that takes the place of `[database] address`."""
 PREFIX: Final = "CONSONA_"
 SECRET_WORDS: Final = ("password", "passwd", "passphrase", "secret", "token", "apikey", "credential", "privatekey")
 
@@ -83,7 +85,7 @@ class Dashboard(Struct, frozen=True, kw_only=True):
 
 
 class Database(Struct, frozen=True, kw_only=True):
-    """The SQL database whose schema `consona migrate` changes."""
+    """The SQL database of the services, which find it in `CONSONA_DATABASE`; `consona migrate` changes its schema."""
 
     address: str
     """A relative file is in the folder of the TOML file."""
@@ -123,6 +125,11 @@ class Config(Struct, frozen=True, kw_only=True):
     def ops(self) -> str:
         """The address of the ops store, with a relative file resolved against `folder`."""
         return self.resolved(self.system.ops)
+
+    def database_address(self, environ: Mapping[str, str]) -> str:
+        """Where the database is: what `CONSONA_DATABASE` says, else this file; empty where neither does."""
+        named = environ.get(DATABASE_VARIABLE, "")
+        return named or (self.resolved(self.database.address) if self.database is not None else "")
 
     def resolved(self, url: str) -> str:
         """An address of the file, with a relative SQLite file resolved against `folder`."""

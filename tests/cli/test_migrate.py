@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from contextlib import closing
 
 import pytest
@@ -126,6 +127,16 @@ def test_the_file_of_a_project_elsewhere_names_its_own_folder_and_database(run, 
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert run("up", "--project", str(project)).startswith("Ran 0001")
     assert (project / "shop.db").exists()
+
+
+def test_a_python_step_may_use_the_modules_of_its_project(run, project, tmp_path_factory, monkeypatch):
+    (project / "consona.toml").write_text('[database]\naddress = "sqlite:///shop.db"\n')
+    (project / "first_users.py").write_text("NAMES = ['Ada']\n")
+    step = "from first_users import NAMES\n\n\nasync def up(tx):\n    await tx.insert_many('users', [NAMES], columns=['name'])\n"
+    (project / "migrations" / "0002_fill.py").write_text(step)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert "Ran 0002_fill" in run("up", "--project", str(project))
 
 
 def test_a_password_in_the_file_is_refused(run, project):

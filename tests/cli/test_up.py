@@ -137,6 +137,19 @@ def test_the_services_find_their_environment(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("env", "found"), [({}, "shop.db"), ({"CONSONA_DATABASE": "postgresql://elsewhere/shop"}, "elsewhere/shop")]
+)
+def test_the_services_find_their_database(env, found, tmp_path):
+    write_app(tmp_path, before="import os\nprint('data in', os.environ['CONSONA_DATABASE'], flush=True)\n")
+    (tmp_path / "consona.toml").write_text(
+        '[services.shop]\napp = "hello:app"\nport = 0\n[database]\naddress = "sqlite:///shop.db"\n', "utf-8"
+    )
+    expected = found if env else f"sqlite:///{tmp_path.resolve() / found}"
+    with Command("up", folder=tmp_path, env=env) as command:
+        assert command.line("data in").endswith(expected)
+
+
+@pytest.mark.parametrize(
     ("text", "options", "said"),
     [
         ("", (), "declares no service"),

@@ -20,7 +20,7 @@ def shop() -> str:
     """The address of a shop with goods in memory, served as anybody would serve it."""
     options = ("--port", 0, "--no-access-log")
     with Command(
-        "run", "storefront.api:api", *options, folder=STOREFRONT, env={"SHOP_DATABASE": "sqlite://"}
+        "run", "storefront.api:api", *options, folder=STOREFRONT, env={"CONSONA_DATABASE": "sqlite://"}
     ) as command:
         yield command.line("Serving ").partition(" at ")[2].split()[0]
 

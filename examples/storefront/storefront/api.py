@@ -6,10 +6,12 @@ consona run storefront.api:api
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from consona import APIServer
+from consona import APIServer, SQLDatabase
 from storefront import customers, orders, products
-from storefront.database import Database
+
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
 DESCRIPTION = """
 Browse the catalogue, register as a customer, and order.
@@ -21,11 +23,18 @@ Browse the catalogue, register as a customer, and order.
 
 
 def create_api(database: str) -> APIServer:
-    """The shop over a database, given as an address: `sqlite:///shop.db`, or `sqlite://` to try things in memory."""
-    api = APIServer("shop", parts=[Database(database)], version="1.0.0", description=DESCRIPTION)
+    """The shop over a database: `sqlite:///shop.db`, `postgresql://…`, `mysql://…`; `sqlite://` to try in memory."""
+    db = SQLDatabase(database, name="database")
+    api = APIServer("shop", parts=[db], version="1.0.0", description=DESCRIPTION)
     for noun in (products, customers, orders):
         api.include(noun.routes)
+
+    @api.on_start
+    async def bring_up_to_date() -> None:
+        """Make the tables, and fill a new shop. Of several processes one does it, and the others wait for it."""
+        await db.migrate(MIGRATIONS)
+
     return api
 
 
-api = create_api(os.environ.get("SHOP_DATABASE", "sqlite:///shop.db"))
+api = create_api(os.environ.get("CONSONA_DATABASE", "sqlite:///shop.db"))

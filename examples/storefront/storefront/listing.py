@@ -13,6 +13,9 @@ PageSize = Annotated[int, Meta(ge=1, le=100, description="How many a page has.")
 Total = Annotated[int, Meta(ge=0, description="How many there are on all pages together.")]
 Money = Annotated[Decimal, Meta(description="Euros, with two decimal places.")]
 
+ANY_TEXT = r"^[^\x00]*$"
+"""Whatever a database can keep as text: no NUL character."""
+
 
 def euros(cents: int) -> Decimal:
     """Money is kept as whole cents, and shown as euros.

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
+from operator import attrgetter
 from typing import Annotated, Any
 
-import apsw
 from msgspec import Meta, Struct
 
-from consona import Conflict, NotFound
+from consona import Conflict, NotFound, SQLDatabase
 from consona.rest.server.routing import Routes
-from storefront.database import Database
+from consona.sql.queries import Queries
+from consona.sql.transaction import Transaction
 from storefront.listing import Id, Money, PageNumber, PageSize, Total, euros
 
 routes = Routes("/orders", tags=["orders"])
+
+by_product = attrgetter("product_id")
+"""All transactions change the products in this order, so that no two of them wait for each other (a deadlock)."""
 
 Quantity = Annotated[int, Meta(ge=1, le=100)]
 OfCustomer = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Only those of this customer; 0 for all.")]
@@ -51,13 +56,18 @@ class Line(Struct, frozen=True):
     price: Money
 
 
-class Order(Struct, frozen=True):
-    """An order, as it stands."""
+class Head(Struct):
+    """What an order says about itself."""
 
     id: Id
     customer_id: Id
     status: Status
     placed_at: datetime
+
+
+class Order(Head):
+    """An order, as it stands."""
+
     lines: list[Line]
     total: Money
 
@@ -71,86 +81,104 @@ class OrderPage(Struct, frozen=True):
 
 @routes.get("")
 async def list_orders(
-    database: Database, *, customer_id: OfCustomer = 0, page: PageNumber = 1, size: PageSize = 20
+    db: SQLDatabase, *, customer_id: OfCustomer = 0, page: PageNumber = 1, size: PageSize = 20
 ) -> OrderPage:
     """The orders, newest first."""
-
-    def find(connection: apsw.Connection) -> OrderPage:
-        total = connection.execute("SELECT count(*) FROM orders WHERE ?1 IN (0, customer_id)", (customer_id,)).get
-        numbers: Any = connection.execute(
-            "SELECT id FROM orders WHERE ?1 IN (0, customer_id) ORDER BY id DESC LIMIT ?2 OFFSET ?3",
-            (customer_id, size, (page - 1) * size),
-        ).fetchall()
-        return OrderPage([_order(connection, number) for (number,) in numbers], total)
-
-    return await database.read("orders", find)
-
-
-@routes.get("/{id}", errors=[NotFound])
-async def read_order(id: Id, database: Database) -> Order:
-    """One order, by its number."""
-    return await database.read("order", lambda connection: _order(connection, id))
-
-
-@routes.post("", status=201, errors=[NotFound, Conflict])
-async def place_order(order: NewOrder, database: Database) -> Order:
-    """Order. Everything is delivered, or nothing is taken: if one product is short, the answer is 409."""
-    now = datetime.now(UTC)
-    return await database.write("new order", lambda connection: _place(connection, order, now))
-
-
-@routes.post("/{id}/cancel", errors=[NotFound, Conflict])
-async def cancel_order(id: Id, database: Database) -> Order:
-    """Take an order back; its goods return to the stock. What was shipped cannot be cancelled."""
-    return await database.write("cancelled order", lambda connection: _cancel(connection, id))
-
-
-def _place(connection: apsw.Connection, order: NewOrder, now: datetime) -> Order:
-    """One transaction: an error that is raised here undoes all of it."""
-    if not connection.execute("SELECT 1 FROM customers WHERE id = ?", (order.customer_id,)).fetchone():
-        raise NotFound(f"There is no customer {order.customer_id}.")
-    order_id = connection.execute(
-        "INSERT INTO orders (customer_id, status, placed_at) VALUES (?, ?, ?) RETURNING id",
-        (order.customer_id, Status.PLACED, now.isoformat(timespec="seconds")),
-    ).get
-    for position, line in enumerate(order.lines):
-        _take(connection, order_id, position, line)
-    return _order(connection, order_id)
-
-
-def _take(connection: apsw.Connection, order_id: int, position: int, line: NewLine) -> None:
-    product = connection.execute("SELECT name, cents, stock FROM products WHERE id = ?", (line.product_id,)).fetchone()
-    if product is None:
-        raise NotFound(f"There is no product {line.product_id}.")
-    name, cents, stock = product
-    if stock < line.quantity:
-        raise Conflict(f"Of {name!r} there are {stock} left, and {line.quantity} were ordered.", hint="Order fewer.")
-    connection.execute("UPDATE products SET stock = stock - ? WHERE id = ?", (line.quantity, line.product_id))
-    connection.execute(
-        "INSERT INTO lines (order_id, position, product_id, name, quantity, cents) VALUES (?, ?, ?, ?, ?, ?)",
-        (order_id, position, line.product_id, name, line.quantity, cents),
+    where, values = ("WHERE customer_id = ?", [customer_id]) if customer_id else ("", [])
+    total = await db.fetch_value(f"SELECT count(*) FROM orders {where}", *values)  # noqa: S608  our own words
+    return OrderPage(
+        await _orders(db, f"{where} ORDER BY id DESC LIMIT ? OFFSET ?", *values, size, (page - 1) * size), total
     )
 
 
-def _cancel(connection: apsw.Connection, order_id: int) -> Order:
-    order = _order(connection, order_id)
+@routes.get("/{id}", errors=[NotFound])
+async def read_order(id: Id, db: SQLDatabase) -> Order:
+    """One order, by its number."""
+    return await _order(db, id)
+
+
+@routes.post("", status=201, errors=[NotFound, Conflict])
+async def place_order(order: NewOrder, db: SQLDatabase) -> Order:
+    """Order. Everything is delivered, or nothing is taken: if one product is short, the answer is 409."""
+    return await db.run_in_transaction(partial(_place, order), name="new order")
+
+
+@routes.post("/{id}/cancel", errors=[NotFound, Conflict])
+async def cancel_order(id: Id, db: SQLDatabase) -> Order:
+    """Take an order back; its goods return to the stock. What was shipped cannot be cancelled."""
+    return await db.run_in_transaction(partial(_cancel, id), name="cancelled order")
+
+
+async def _place(order: NewOrder, tx: Transaction) -> Order:
+    """One transaction: an error that is raised here undoes all of it."""
+    if not await tx.fetch_value("SELECT id FROM customers WHERE id = ?", order.customer_id):
+        raise NotFound(f"There is no customer {order.customer_id}.")
+    lines = [await _take(tx, line) for line in sorted(order.lines, key=by_product)]
+    now = datetime.now(UTC).replace(microsecond=0)
+    placed = await tx.execute(
+        "INSERT INTO orders (customer_id, status, placed_at) VALUES (?, ?, ?)", order.customer_id, Status.PLACED, now
+    )
+    await tx.execute_many(
+        "INSERT INTO order_lines (order_id, position, product_id, name, quantity, cents) VALUES (?, ?, ?, ?, ?, ?)",
+        [(placed.key, position, *line) for position, line in enumerate(lines)],
+    )
+    return await _order(tx, placed.key)
+
+
+async def _take(tx: Transaction, line: NewLine) -> tuple[int, str, int, int]:
+    """Take the goods of a line from the stock. One statement looks and takes, so nobody can come in between."""
+    taken = await tx.execute(
+        "UPDATE products SET stock = stock - ? WHERE id = ? AND stock >= ?",
+        *(line.quantity, line.product_id, line.quantity),
+    )
+    product = await tx.fetch_one("SELECT name, cents, stock FROM products WHERE id = ?", line.product_id)
+    if product is None:
+        raise NotFound(f"There is no product {line.product_id}.")
+    if not taken.rows:
+        raise Conflict(
+            f"Of {product['name']!r} there are {product['stock']} left, and {line.quantity} were ordered.",
+            hint="Order fewer.",
+        )
+    return line.product_id, product["name"], line.quantity, product["cents"]
+
+
+async def _cancel(order_id: int, tx: Transaction) -> Order:
+    cancelled = await tx.execute(
+        "UPDATE orders SET status = ? WHERE id = ? AND status = ?", Status.CANCELLED, order_id, Status.PLACED
+    )
+    order = await _order(tx, order_id)
     if order.status is Status.SHIPPED:
         raise Conflict(f"Order {order_id} was shipped already.", hint="Send it back instead.")
-    if order.status is Status.PLACED:
-        connection.execute("UPDATE orders SET status = ? WHERE id = ?", (Status.CANCELLED, order_id))
-        for line in order.lines:
-            connection.execute("UPDATE products SET stock = stock + ? WHERE id = ?", (line.quantity, line.product_id))
-    return _order(connection, order_id)
+    if cancelled.rows:  # not where it was cancelled before
+        for line in sorted(order.lines, key=by_product):
+            await tx.execute("UPDATE products SET stock = stock + ? WHERE id = ?", line.quantity, line.product_id)
+    return order
 
 
-def _order(connection: apsw.Connection, order_id: int) -> Order:
-    row = connection.execute("SELECT customer_id, status, placed_at FROM orders WHERE id = ?", (order_id,)).fetchone()
-    if row is None:
+async def _order(queries: Queries, order_id: int) -> Order:
+    """One order, as a database or an open transaction (`queries`) sees it."""
+    found = await _orders(queries, "WHERE id = ?", order_id)
+    if not found:
         raise NotFound(f"There is no order {order_id}.")
-    customer_id, status, placed_at = row
-    rows: Any = connection.execute(
-        "SELECT product_id, name, quantity, cents FROM lines WHERE order_id = ? ORDER BY position", (order_id,)
-    ).fetchall()
-    lines = [Line(product_id, name, quantity, euros(cents)) for product_id, name, quantity, cents in rows]
-    total = euros(sum(quantity * cents for _, _, quantity, cents in rows))
-    return Order(order_id, customer_id, Status(status), datetime.fromisoformat(placed_at), lines, total)
+    return found[0]
+
+
+async def _orders(queries: Queries, which: str, *values: Any) -> list[Order]:
+    """Some orders with their lines, in two questions however many there are."""
+    heads = await queries.fetch_all(
+        f"SELECT id, customer_id, status, placed_at FROM orders {which}",  # noqa: S608  our own words
+        *values,
+        into=Head,
+    )
+    marks = ", ".join("?" * len(heads)) or "NULL"
+    lines = await queries.fetch_all(
+        f"SELECT order_id, product_id, name, quantity, cents FROM order_lines WHERE order_id IN ({marks})"  # noqa: S608
+        " ORDER BY order_id, position",
+        *(head.id for head in heads),
+    )
+    orders = {head.id: Order(head.id, head.customer_id, head.status, head.placed_at, [], euros(0)) for head in heads}
+    for line in lines:
+        order, price = orders[line["order_id"]], euros(line["cents"])
+        order.lines.append(Line(line["product_id"], line["name"], line["quantity"], price))
+        order.total += price * line["quantity"]
+    return list(orders.values())

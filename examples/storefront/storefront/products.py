@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import apsw
 from msgspec import Meta, Struct
 
-from consona import NotFound
+from consona import NotFound, SQLDatabase
 from consona.rest.server.routing import Routes
-from storefront.database import Database
-from storefront.listing import Id, Money, PageNumber, PageSize, Total, euros
+from storefront.listing import ANY_TEXT, Id, Money, PageNumber, PageSize, Total, euros
 
 routes = Routes(tags=["catalogue"])
 
-Search = Annotated[str, Meta(max_length=100, description="Words that stand in the name or the description.")]
-CategoryName = Annotated[str, Meta(max_length=50, description="Only this category.")]
+Search = Annotated[
+    str, Meta(max_length=100, pattern=ANY_TEXT, description="Words that stand in the name or the description.")
+]
+CategoryName = Annotated[str, Meta(max_length=50, pattern=ANY_TEXT, description="Only this category.")]
 Euros = Annotated[int, Meta(ge=0, le=1_000_000, description="In whole euros.")]
 Sort = Literal["name", "price", "-price"]
 
@@ -51,7 +50,7 @@ class Category(Struct, frozen=True):
 
 @routes.get("/products")
 async def list_products(
-    database: Database,
+    db: SQLDatabase,
     *,
     search: Search = "",
     category: CategoryName = "",
@@ -68,53 +67,50 @@ async def list_products(
     """
     conditions = ["cents BETWEEN ? AND ?"]
     values: list[Any] = [min_price * 100, max_price * 100]
-    for word in search.split():
-        conditions.append("instr(lower(name || ' ' || description), ?)")
-        values.append(word.lower())
-    if category:
+    for word in search.lower().split():
+        conditions.append("(lower(name) LIKE ? ESCAPE '!' OR lower(description) LIKE ? ESCAPE '!')")
+        values += [_anywhere(word)] * 2
+    if category := category.strip():
         conditions.append("category = ?")
         values.append(category)
     if in_stock:
         conditions.append("stock > 0")
     where = " AND ".join(conditions)  # our own words; what the visitor said is in `values`
-
-    def find(connection: apsw.Connection) -> ProductPage:
-        total = connection.execute(f"SELECT count(*) FROM products WHERE {where}", values).get  # noqa: S608
-        rows = connection.execute(
-            f"{FIND} WHERE {where} ORDER BY {ORDER_BY[sort]} LIMIT ? OFFSET ?",
-            [*values, size, (page - 1) * size],
-        )
-        return ProductPage([_product(row) for row in rows], total)
-
-    return await database.read("products", find)
+    total = await db.fetch_value(f"SELECT count(*) FROM products WHERE {where}", *values)  # noqa: S608
+    found = await db.fetch_all(
+        f"{FIND} WHERE {where} ORDER BY {ORDER_BY[sort]} LIMIT ? OFFSET ?", *values, size, (page - 1) * size
+    )
+    return ProductPage([_product(row) for row in found], total)
 
 
 @routes.get("/products/{id}", errors=[NotFound])
-async def read_product(id: Id, database: Database) -> Product:
+async def read_product(id: Id, db: SQLDatabase) -> Product:
     """One product, by its number."""
-
-    def find(connection: apsw.Connection) -> Product | None:
-        row = connection.execute(f"{FIND} WHERE id = ?", (id,)).fetchone()
-        return _product(row) if row else None
-
-    product = await database.read("product", find)
-    if product is None:
+    found = await db.fetch_one(f"{FIND} WHERE id = ?", id)
+    if found is None:
         raise NotFound(f"There is no product {id}.")
-    return product
+    return _product(found)
 
 
 @routes.get("/categories")
-async def list_categories(database: Database) -> list[Category]:
+async def list_categories(db: SQLDatabase) -> list[Category]:
     """The categories that the catalogue has, by name."""
-    return await database.read(
-        "categories",
-        lambda connection: [
-            Category(*row)
-            for row in connection.execute("SELECT category, count(*) FROM products GROUP BY category ORDER BY category")
-        ],
+    return await db.fetch_all(
+        "SELECT category AS name, count(*) AS products FROM products GROUP BY category ORDER BY category",
+        into=Category,
     )
 
 
-def _product(row: Sequence[Any]) -> Product:
-    number, name, category, description, cents, stock = row
-    return Product(number, name, category, description, euros(cents), stock)
+def _product(row: dict[str, Any]) -> Product:
+    return Product(price=euros(row.pop("cents")), **row)
+
+
+def _anywhere(word: str) -> str:
+    """A pattern that finds a word wherever it stands, also one with the signs of patterns in it.
+
+    >>> _anywhere("50%")
+    '%50!%%'
+    """
+    for sign in "!%_":
+        word = word.replace(sign, f"!{sign}")
+    return f"%{word}%"

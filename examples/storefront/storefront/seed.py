@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
-import apsw
+from consona.sql.transaction import Transaction
 
-PRODUCTS = 120
-CUSTOMERS = 50
 ORDERS = 80
 OPENED = date(2025, 3, 1)
 
@@ -61,18 +59,25 @@ LAST_NAMES = ["Abel", "Brandt", "Costa", "Demir", "Eriksen"]
 CITIES = ["Antwerp", "Bergen", "Cologne", "Dublin", "Florence", "Ghent", "Helsinki", "Krakow", "Lyon", "Porto"]
 
 
-def fill(connection: apsw.Connection) -> None:
+Goods = tuple[int, str, str, str, int, int]
+
+PRODUCT = ("id", "name", "category", "description", "cents", "stock")
+LINE = ("order_id", "position", "product_id", "name", "quantity", "cents")
+NEW_CUSTOMER = "INSERT INTO customers (name, email, city, since) VALUES (?, ?, ?, ?)"
+NEW_ORDER = "INSERT INTO orders (customer_id, status, placed_at) VALUES (?, ?, ?)"
+
+
+async def fill(tx: Transaction) -> None:
     """Put everything into empty tables."""
     rng = random.Random(7)
     goods = list(products(rng))
-    connection.executemany("INSERT INTO products VALUES (?, ?, ?, ?, ?, ?)", goods)
-    connection.executemany("INSERT INTO customers VALUES (?, ?, ?, ?, ?)", customers(rng))
-    prices = {number: (name, cents) for number, name, _, _, cents, _ in goods}
-    for number in range(1, ORDERS + 1):
-        place_order(connection, rng, number, prices)
+    await tx.insert_many("products", goods, columns=PRODUCT)
+    buyers = [(await tx.execute(NEW_CUSTOMER, *customer)).key for customer in customers(rng)]
+    numbers = [(await tx.execute(NEW_ORDER, *order)).key for order in orders(rng, buyers)]
+    await tx.insert_many("order_lines", lines(rng, numbers, goods), columns=LINE)
 
 
-def products(rng: random.Random) -> Iterator[tuple[int, str, str, str, int, int]]:
+def products(rng: random.Random) -> Iterator[Goods]:
     """(number, name, category, description, cents, stock); a few are sold out."""
     everything = [
         (category, quality, good, style)
@@ -87,28 +92,27 @@ def products(rng: random.Random) -> Iterator[tuple[int, str, str, str, int, int]
         yield number, name, category, description, cents, rng.choice([0, 3, *[20] * 4, *[150] * 6])
 
 
-def customers(rng: random.Random) -> Iterator[tuple[int, str, str, str, str]]:
-    """(number, name, email, city, since)"""
-    people = [(first, last) for last in LAST_NAMES for first in FIRST_NAMES]
-    for number, (first, last) in enumerate(people, 1):
-        since = OPENED + timedelta(days=rng.randrange(300))
-        yield number, f"{first} {last}", f"{first}.{last}@example.org".lower(), rng.choice(CITIES), since.isoformat()
+def customers(rng: random.Random) -> Iterator[tuple[str, str, str, date]]:
+    """(name, email, city, since)"""
+    for last in LAST_NAMES:
+        for first in FIRST_NAMES:
+            since = OPENED + timedelta(days=rng.randrange(300))
+            yield f"{first} {last}", f"{first}.{last}@example.org".lower(), rng.choice(CITIES), since
 
 
-def place_order(
-    connection: apsw.Connection, rng: random.Random, number: int, prices: dict[int, tuple[str, int]]
-) -> None:
-    """An order of the first year; the older it is, the more certainly was it shipped."""
-    day = OPENED + timedelta(days=300 + number // 2)
-    at = datetime.combine(day, time(rng.randrange(7, 23), rng.randrange(60)), UTC)
-    status = rng.choices(["shipped", "placed", "cancelled"], [ORDERS, number / 2, 6])[0]
-    connection.execute(
-        "INSERT INTO orders VALUES (?, ?, ?, ?)",
-        (number, rng.randrange(1, CUSTOMERS + 1), status, at.isoformat(timespec="seconds")),
-    )
-    for position, product in enumerate(rng.sample(sorted(prices), rng.choice([1, 1, 2, 3]))):
-        name, cents = prices[product]
-        connection.execute(
-            "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?)",
-            (number, position, product, name, rng.choice([1, 1, 1, 2, 4]), cents),
-        )
+def orders(rng: random.Random, buyers: Sequence[int]) -> Iterator[tuple[int, str, datetime]]:
+    """(customer, status, placed at): those of the first year; the older one is, the more certainly was it shipped."""
+    for number in range(1, ORDERS + 1):
+        day = OPENED + timedelta(days=300 + number // 2)
+        at = datetime.combine(day, time(rng.randrange(7, 23), rng.randrange(60)), UTC)
+        status = rng.choices(["shipped", "placed", "cancelled"], [ORDERS, number / 2, 6])[0]
+        yield rng.choice(buyers), status, at
+
+
+def lines(
+    rng: random.Random, numbers: Sequence[int], goods: Sequence[Goods]
+) -> Iterator[tuple[int, int, int, str, int, int]]:
+    """(order, position, product, name, quantity, cents): one to three products for each order."""
+    for number in numbers:
+        for position, (product, name, _, _, cents, _) in enumerate(rng.sample(goods, rng.choice([1, 1, 2, 3]))):
+            yield number, position, product, name, rng.choice([1, 1, 1, 2, 4]), cents

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from consona.errors import ConfigurationError, ConsonaError
 
-__all__ = ["ImportFailedError", "TargetError", "load", "load_asgi"]
+__all__ = ["ImportFailedError", "TargetError", "find_modules_in", "load", "load_asgi"]
 
 FRAMES_SHOWN: Final = 8
 
@@ -43,8 +43,7 @@ def load(target: str, folder: Path) -> Any:
         raise TargetError(
             f"{target!r} does not name an application.", hint="Write module:attribute, for example shop.api:api."
         )
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    find_modules_in(folder)
     found: Any = _module(module_name, folder)
     for step in attribute.split("."):
         try:
@@ -54,6 +53,12 @@ def load(target: str, folder: Path) -> Any:
                 f"The module {module_name!r} has no {attribute!r}.", hint=_other_names(found, step)
             ) from None
     return found
+
+
+def find_modules_in(folder: Path) -> None:
+    """Let `import` look in `folder` before all others."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 def load_asgi(target: str, folder: Path) -> Callable[..., Any]:

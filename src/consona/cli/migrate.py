@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from consona.cli.loading import find_modules_in
 from consona.cli.terminal import AsJSON, Plain, Terminal
-from consona.config import FILE_NAME, load_config
+from consona.config import DATABASE_VARIABLE, FILE_NAME, Config, load_config
 from consona.errors import ConfigurationError
 from consona.sql.database import SQLDatabase
 from consona.sql.migrations.errors import MigrationFailed
@@ -25,15 +26,13 @@ __all__ = ["migrate"]
 
 T = TypeVar("T")
 
-VARIABLE: Final = "CONSONA_DATABASE"
-
 DatabaseOption = Annotated[
     str,
     typer.Option(
         "--database",
         "-d",
         metavar="ADDRESS",
-        help=f"The database, as sqlite:///shop.db or postgresql://. Without it: ${VARIABLE}, then consona.toml.",
+        help=f"The database, as sqlite:///shop.db or postgresql://. Without it: ${DATABASE_VARIABLE}, then consona.toml.",
     ),
 ]
 FolderOption = Annotated[
@@ -62,10 +61,11 @@ def _migrate(*, plain: Plain = False) -> None:
 
 @dataclass(frozen=True)
 class _Place:
-    """Which database, and which folder."""
+    """Which database, which folder of migrations, and in which project."""
 
     database: str
     folder: Path
+    project: Path
 
 
 def _place(database: str, folder: Path | None, project: Path, *, needs_database: bool = True) -> _Place:
@@ -73,17 +73,16 @@ def _place(database: str, folder: Path | None, project: Path, *, needs_database:
     if (project / FILE_NAME).exists() or project.is_file():
         config = load_config(project)
     found = config.database if config else None
-    address = database or os.environ.get(VARIABLE, "")
-    if not address and found is not None and config is not None:
-        address = config.resolved(found.address)
+    address = database or (config or Config()).database_address(os.environ)
     if not address and needs_database:
         raise ConfigurationError(
             "Which database? No address was given.",
-            hint=f"Give --database ADDRESS, set {VARIABLE}, or write address below [database] in {FILE_NAME}.",
+            hint=f"Give --database ADDRESS, set {DATABASE_VARIABLE}, or write address below [database] in {FILE_NAME}.",
         )
+    root = config.folder if config else Path.cwd()
     if folder is None:
-        folder = config.folder / (found.migrations if found else "migrations") if config else Path("migrations")
-    return _Place(address, folder)
+        folder = root / (found.migrations if found else "migrations") if config else Path("migrations")
+    return _Place(address, folder, root)
 
 
 def _with(place: _Place, work: Callable[[Migrations], Awaitable[T]], *, wait: float = 300.0) -> T:
@@ -91,6 +90,7 @@ def _with(place: _Place, work: Callable[[Migrations], Awaitable[T]], *, wait: fl
         async with SQLDatabase(place.database) as db:
             return await work(Migrations(db, place.folder, wait=wait))
 
+    find_modules_in(place.project)  # a Python step may use the program's own modules
     try:
         return asyncio.run(main())
     except MigrationFailed as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from consona.cli.signals import stopping_on_signals
 from consona.cli.supervisor import Program, Supervisor
 from consona.cli.terminal import Plain, Terminal
 from consona.cli.workers import MAY_SHARE, worker_program
-from consona.config import Config, Service, load_config
+from consona.config import DATABASE_VARIABLE, Config, Service, load_config
 from consona.errors import ConfigurationError
 from consona.rest.server.listen import PortInUseError, listen_tcp, url_of
 
@@ -99,7 +100,8 @@ class _System:
             self.terminal.say(f"{name}: this system cannot share a port between processes here, so 1 worker serves.")
         count = service.workers if MAY_SHARE else 1
         names = tuple(f"{name}.{n}" for n in range(1, count + 1))
-        env = {**service.env, "CONSONA_OPS": self.config.ops}
+        database = self.config.database_address(os.environ)
+        env = ({DATABASE_VARIABLE: database} if database else {}) | service.env | {"CONSONA_OPS": self.config.ops}
         self.programs += [self._worker(serving, each, listener, env) for each in names]
         self.urls[name] = url
         self.addresses.append(_Address(f"{name} API", url, names))
