@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from consona.auth.authentication_system import AccountSettings, AuthenticationSystem
+from consona.auth.account_settings import AccountSettings
+from consona.auth.authentication_system import AuthenticationSystem
 from consona.auth.jwt_manager import JWTManager
 from consona.auth.keys import SigningKey
 from consona.auth.passwords import LEAST

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from consona.address import Address
     from consona.app import App
-    from consona.auth.authentication_system import AccountSettings, AuthenticationSystem
+    from consona.auth.account_settings import AccountSettings
+    from consona.auth.authentication_system import AuthenticationSystem
     from consona.auth.jwt_manager import JWTManager, TokenSettings
     from consona.auth.keys import SigningKey
     from consona.auth.oauth.facebook import Facebook
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         TransactionOpen,
         ValidationError,
     )
+    from consona.mail import Mail, Mailer
     from consona.messaging.queue import MessageQueue
     from consona.part import Health, Part, Status
     from consona.resilience import Breaker, Bulkhead, Policy, RateLimit, Retry
@@ -125,6 +127,8 @@ __all__ = [
     "JWTManager",
     "Json",
     "LeaseLost",
+    "Mail",
+    "Mailer",
     "MessageQueue",
     "MigrationError",
     "MissingExtra",
@@ -163,7 +167,8 @@ _NAMES: Final[dict[str, str]] = {
     "consona.address": "Address",
     "consona.app": "App",
     "consona.documents": "DocumentDatabase",
-    "consona.auth.authentication_system": "AccountSettings AuthenticationSystem",
+    "consona.auth.account_settings": "AccountSettings",
+    "consona.auth.authentication_system": "AuthenticationSystem",
     "consona.auth.jwt_manager": "JWTManager TokenSettings",
     "consona.auth.keys": "SigningKey",
     "consona.auth.oauth.facebook": "Facebook",
@@ -180,6 +185,7 @@ _NAMES: Final[dict[str, str]] = {
         " PipelineError PoolTimeout QueryError QueueFull RateLimited StatementError TransactionConflict TransactionOpen"
         " ValidationError"
     ),
+    "consona.mail": "Mail Mailer",
     "consona.messaging.queue": "MessageQueue",
     "consona.part": "Health Part Status",
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",

@@ -42,6 +42,11 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "postgresql": "consona.log.postgresql:PostgreSQLLog",
         "sqlite": "consona.log.sqlite:SQLiteLog",
     },
+    "mail": {
+        "file": "consona.mail.folder:MailFolder",
+        "smtp": "consona.mail.smtp:SMTPTransport",
+        "smtps": "consona.mail.smtp:SMTPTransport",
+    },
     "queue": {
         "memory": "consona.messaging.memory:MemoryQueues",
         "postgres": "consona.messaging.postgresql:PostgreSQLQueues",
@@ -67,6 +72,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
 EXTRAS: Final[dict[str, str]] = {
     "consona.log.postgresql": "postgresql",
     "consona.messaging.postgresql": "postgresql",
+    "consona.mail.smtp": "mail",
     "consona.rest.client.http2_transport": "http2",
     "consona.sql.mysql.engine": "mysql",
     "consona.sql.postgresql": "postgresql",

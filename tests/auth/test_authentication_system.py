@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from auth_tools import NEW_PASSWORD, PASSWORD, Clock, accounts_at
-from consona.auth.authentication_system import AccountSettings
+from consona.auth.account_settings import AccountSettings
 from consona.auth.errors import AccountDisabled, AccountLocked, LoginFailed, RefreshRefused, TokenRevoked
 from consona.auth.guesses import Lockout
 from consona.auth.password_rules import PasswordRefused

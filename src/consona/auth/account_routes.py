@@ -21,7 +21,8 @@ from consona.rest.server.responses import Response, json_encode
 from consona.rest.server.routing import Routes
 
 if TYPE_CHECKING:
-    from consona.auth.authentication_system import AuthenticationSystem, Session
+    from consona.auth.authentication_system import AuthenticationSystem
+    from consona.auth.signing_in import Session
 
 __all__ = ["account_routes"]
 

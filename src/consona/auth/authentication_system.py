@@ -22,7 +22,7 @@ from consona.auth.jwt_manager import JWTManager
 from consona.auth.managing import Managing
 from consona.auth.registering import Registering
 from consona.auth.roles import Roles
-from consona.auth.signing_in import Session, SigningIn
+from consona.auth.signing_in import SigningIn
 from consona.rest.server.guards import Identity
 from consona.rest.server.requests import Request
 from consona.telemetry.observer import Observer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from consona.rest.server.api_server import APIServer
     from consona.sql.database import SQLDatabase
 
-__all__ = ["AccountSettings", "AuthenticationSystem", "Session"]
+__all__ = ["AuthenticationSystem"]
 
 
 class AuthenticationSystem(Registering, SigningIn, Credentials, Managing):

@@ -3,21 +3,20 @@
 Two names are the same if a person could take one for the other: in upper or lower case, in another way to write the
 same characters, or with letters of another script that look like Latin ones.
 
-Source: Unicode Technical Standard 39 (confusables, mixed scripts); RFC 5321, section 4.5.3 (lengths).
+Source: Unicode Technical Standard 39 (confusables, mixed scripts).
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from typing import Final
 
 from consona.errors import FieldProblem, ValidationError
+from consona.mail.addresses import checked_address
 
 __all__ = ["address_key", "email_key", "name_key"]
 
 MAX_NAME: Final = 64
-MAX_EMAIL: Final = 254
 
 # Lower-case letters of Cyrillic, Greek and Armenian that look like Latin ones (from the data of UTS 39).
 _LOOK_ALIKES: Final = str.maketrans(
@@ -32,8 +31,6 @@ _LOOK_ALIKES: Final = str.maketrans(
     }
 )  # fmt: skip
 _NAME_CATEGORIES: Final = frozenset({"Ll", "Lu", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd"})
-_LOCAL: Final = re.compile(r"[^\s@\"(),:;<>\[\\\]\x00-\x1f\x7f]{1,64}")
-_LABEL: Final = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?")
 
 
 def name_key(name: str) -> str:
@@ -82,24 +79,7 @@ def email_key(email: str) -> str:
         >>> email_key("Ada@Example.ORG")
         'ada@example.org'
     """
-    plain = unicodedata.normalize("NFKC", email)
-    local, at, domain = plain.rpartition("@")
-    labels = domain.split(".")
-    good = (
-        at
-        and len(plain) <= MAX_EMAIL
-        and _LOCAL.fullmatch(local)
-        and not local.startswith(".")
-        and not local.endswith(".")
-        and ".." not in local
-        and len(labels) >= 2
-        and all(_LABEL.fullmatch(label) for label in labels)
-    )
-    if not good:
-        raise ValidationError(
-            "This is no e-mail address.", fields=[FieldProblem("email", "is not of the form name@example.org")]
-        )
-    return plain.casefold()
+    return checked_address(unicodedata.normalize("NFKC", email)).casefold()
 
 
 def address_key(address: str) -> str:

@@ -30,7 +30,8 @@ from consona.part import Part
 from consona.telemetry.observer import Observer
 
 if TYPE_CHECKING:
-    from consona.auth.authentication_system import AuthenticationSystem, Session
+    from consona.auth.authentication_system import AuthenticationSystem
+    from consona.auth.signing_in import Session
     from consona.rest.server.api_server import APIServer
     from consona.sql.transaction import Transaction
 

@@ -10,12 +10,13 @@ from typing import Any, Final, TypeVar
 
 from consona import blocking
 from consona.auth.account import Account
-from consona.auth.authentication_system import AccountSettings, Session
+from consona.auth.account_settings import AccountSettings
 from consona.auth.authentication_system import AuthenticationSystem as Accounts
 from consona.auth.errors import AccountLocked
 from consona.auth.guesses import Lockout
 from consona.auth.password_rules import CHAPTER, PasswordRefused
 from consona.auth.passwords import LEAST
+from consona.auth.signing_in import Session
 from consona.chapter.jwt_manager import JWTManager
 from consona.chapter.narration import think
 from consona.errors import AuthenticationError, Conflict

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from consona import blocking
-from consona.auth.authentication_system import AccountSettings
+from consona.auth.account_settings import AccountSettings
 from consona.auth.authentication_system import AuthenticationSystem as Accounts
 from consona.auth.passwords import LEAST
 from consona.auth.social import SocialAuthManager as Social
