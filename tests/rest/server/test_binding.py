@@ -459,6 +459,38 @@ async def test_providers_make_what_handlers_ask_for_once_a_request():
     assert errors_of(await answer_of(handler, setup=setup)) == {("header.x-user", "is missing")}
 
 
+async def test_providers_of_providers_share_what_one_request_has_made():
+    def setup(api):
+        @api.provide
+        async def session() -> AsyncIterator[Session]:
+            yield Session("ada")
+
+        @api.provide
+        def unit(session: Session) -> Unit:
+            unit = Unit()
+            unit.session = session
+            return unit
+
+    async def handler(unit: Unit, session: Session) -> bool:
+        return unit.session is session
+
+    assert (await answer_of(handler, setup=setup)).json() is True
+
+
+async def test_providers_that_need_each_other_are_named_at_start():
+    def setup(api):
+        @api.provide
+        def session(unit: Unit) -> Session: ...
+
+        @api.provide
+        def unit(session: Session) -> Unit: ...
+
+    async def handler(unit: Unit) -> str: ...
+
+    with pytest.raises(ConfigurationError, match=r"need each other: .*unit needs .*session needs .*unit"):
+        await answer_of(handler, setup=setup)
+
+
 async def test_a_clean_up_that_fails_is_an_error_of_the_request():
     def setup(api):
         @api.provide

@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from consona.errors import ConfigurationError
 from consona.part import Health, Part, Status
@@ -32,7 +32,7 @@ from consona.rest.server.middleware import Middleware
 from consona.rest.server.mounting import ASGIApp, Mount
 from consona.rest.server.openapi import document
 from consona.rest.server.parameters import Injected, hints_of, read_parameters
-from consona.rest.server.requests import Request
+from consona.rest.server.providers import Resolver, returned_type
 from consona.rest.server.routing import Route, Router, Routes
 from consona.rest.server.serving import Serving
 from consona.rest.server.settings import ServerSettings
@@ -158,7 +158,7 @@ class APIServer(Routes, ASGIApplication):
         """
         self._not_started("a provider")
         if inspect.isroutine(source):
-            self._provided.append((_returned_type(source), source))
+            self._provided.append((returned_type(source), source))
         else:
             self._provided.append((type(source), (source,)))
         return source
@@ -264,7 +264,7 @@ class APIServer(Routes, ASGIApplication):
         return [self._signature(route, known) for route in self.routes]
 
     def _signature(self, route: Route, known: dict[Any, Injected]) -> Signature:
-        resolve = _Resolver(self, route, known)
+        resolve = Resolver(self, self._provided, route, known)
         parameters = read_parameters(
             route.handler,
             label=route.label,
@@ -301,7 +301,7 @@ class APIServer(Routes, ASGIApplication):
                 signature, guard=self.guard, run_in_thread=serving.threads.run, idempotency=self._idempotency
             )
         for mount in self.mounts:
-            mount.route = serving.new_route("ANY", mount.target, mount.respond)
+            mount.route = serving.finder.new_route("ANY", mount.target, mount.respond)
         return serving
 
     def _own_signatures(self) -> list[Signature]:
@@ -388,7 +388,7 @@ class APIServer(Routes, ASGIApplication):
         return {
             "open": len(serving.open) if serving is not None else 0,
             "sockets": len(serving.sockets) if serving is not None else 0,
-            "background": len(serving.tasks) if serving is not None else 0,
+            "background": len(serving.background.tasks) if serving is not None else 0,
             "draining": self.draining,
         }
 
@@ -412,66 +412,6 @@ class APIServer(Routes, ASGIApplication):
         from consona.rest.server.testing import TestClient  # noqa: PLC0415 a server that serves needs no client
 
         return TestClient(self, **options)
-
-
-class _Resolver:
-    """Finds what is provided for a type: a part, a value, or a provider function, read once."""
-
-    def __init__(self, api: APIServer, route: Route, known: dict[Any, Injected]) -> None:
-        self.api = api
-        self.route = route
-        self.known = known
-
-    def __call__(self, name: str, wanted: Any) -> Any:
-        if not isinstance(wanted, type) or wanted in _NEVER_PROVIDED:
-            return None
-        if wanted is APIServer:
-            return (self.api,)
-        for kind, source in reversed(self.api._provided):
-            if kind is wanted:
-                return source if isinstance(source, tuple) else self._injected(kind, source)
-        parts = [part for part in self.api.parts if isinstance(part, wanted)]
-        named = [part for part in parts if part.name == name]
-        if len(parts) > 1 and len(named) != 1:
-            raise ConfigurationError(
-                f"{self.route.label}: {name!r} could be any of {', '.join(repr(part.name) for part in parts)}.",
-                hint="Name the parameter like the part that you mean.",
-            )
-        return ((named or parts)[0],) if parts else None
-
-    def _injected(self, kind: Any, function: Callable[..., Any]) -> Injected:
-        if function not in self.known:
-            label = f"the provider {getattr(function, '__qualname__', function)}"
-            parameters = read_parameters(
-                function, label=label, path_names=self.route.path_names, namespace=self.route.namespace, resolve=self
-            )
-            if any(parameter.place in {"body", "path"} for parameter in parameters):
-                raise ConfigurationError(f"{label} may not take the body or the path: only a handler has them.")
-            self.known[function] = Injected(function, kind, tuple(parameters), _kind_of(function))
-        return self.known[function]
-
-
-_NEVER_PROVIDED = frozenset({str, int, float, bool, bytes, list, dict, tuple, set, object, Request})
-
-
-def _kind_of(function: Callable[..., Any]) -> Any:
-    if inspect.isasyncgenfunction(function):
-        return "generator"
-    if inspect.isgeneratorfunction(function):
-        raise ConfigurationError(
-            f"The provider {function.__qualname__} is a plain generator.", hint="Declare it with `async def`."
-        )
-    return "async" if inspect.iscoroutinefunction(function) else "sync"
-
-
-def _returned_type(function: Callable[..., Any]) -> Any:
-    label = f"the provider {getattr(function, '__qualname__', function)}"
-    returned = hints_of(function, label=label, namespace={}).get("return")
-    if inspect.isasyncgenfunction(function):
-        returned = (get_args(returned) or (None,))[0]
-    if not isinstance(returned, type):
-        raise ConfigurationError(f"{label} must be annotated with the class that it returns.")
-    return returned
 
 
 async def _call(hook: Callable[..., Any]) -> None:

@@ -112,9 +112,9 @@ class ASGIApplication(Part):
                 op.__exit__(None if failure is None else type(failure), failure, None)
             failure = None  # its traceback holds this frame: together they would wait for the garbage collector
             if request.mounted is not None:
-                serving._end(request.mounted)
+                serving.background.end(request.mounted)
             if request._background is not None or request._form is not None:
-                serving.finish(request)  # also where the answer did not reach the client
+                serving.background.begin(request)  # also where the answer did not reach the client
 
     def note_refusal(self, error: HTTPError) -> None:
         """Count what the server underneath refused before it was a request."""

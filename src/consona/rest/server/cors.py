@@ -103,7 +103,7 @@ Name the origins.
         origin = request.fields.get(b"origin", b"").decode("latin-1")
         wanted = request.fields.get(b"access-control-request-method")
         if origin and wanted is not None and request.method == "OPTIONS":
-            methods = request.serving.methods_at(request.scope)
+            methods = request.serving.finder.methods_at(request.scope)
             if methods is not None:
                 return self._preflight(request, origin, methods)
         response = await call_next(request)

@@ -119,7 +119,7 @@ class Request(msgspec.Struct, eq=False, weakref=True):
     @path.setter
     def path(self, path: str) -> None:
         """Route the request anew, in a middleware, as if it had asked for `path` (decoded)."""
-        self.serving.reroute(self, path)
+        self.serving.finder.reroute(self, path)
 
     @property
     def path_params(self) -> dict[str, str]:

@@ -13,27 +13,27 @@ import logging
 import re
 import secrets
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from consona.errors import ConsonaError, DeadlineExceeded, NotFound
+from consona.errors import ConsonaError, DeadlineExceeded
 from consona.resilience import deadline as deadlines
 from consona.resilience.deadline import Deadline
+from consona.rest.server.background import BackgroundWork
+from consona.rest.server.finding import Finder
 from consona.rest.server.forwarding import client_address, forwarded_for
 from consona.rest.server.middleware import Middleware, chain, response_of
 from consona.rest.server.open_requests import UNTIMED, OpenRequests
 from consona.rest.server.problems import (
     HeadersTooLarge,
-    MethodNotAllowed,
     RequestTimeout,
     ServiceUnavailable,
-    UpgradeRequired,
     problem_response,
 )
-from consona.rest.server.requests import ClientGone, Request, local_path
-from consona.rest.server.responses import Empty, Response, Scope, Send
-from consona.rest.server.routing import METHODS, WEBSOCKET, Leaf, Route, Router
+from consona.rest.server.requests import ClientGone, Request
+from consona.rest.server.responses import Response, Send
+from consona.rest.server.routing import Router
 from consona.rest.server.settings import ServerSettings, Trust
 from consona.rest.server.threads import Threads
 from consona.rest.server.websocket import WebSocket
@@ -76,8 +76,8 @@ class Serving:
         self.api = api
         self.settings: ServerSettings = api.settings
         self.observer = api.observer
-        self.router = router
-        self._fixed, self._ends = router.fixed, router.ends
+        self.finder = Finder(router, mounts, api.settings, api.observer)
+        self.find = self.finder.find
         self.mounts = mounts
         self.log = logging.getLogger("consona.rest.server")
         self.stopping = asyncio.Event()
@@ -89,9 +89,8 @@ class Serving:
         """The tasks of requests that are not answered yet, and until when each may take."""
         self.sockets: dict[asyncio.Task[Any], WebSocket] = {}
         """The open WebSockets, by the task of their handler."""
-        self.tasks: set[asyncio.Task[Any]] = set()
-        """Work after answers."""
         self.threads = Threads(f"consona-{api.name}", self.settings.threads)
+        self.background = BackgroundWork(api.name, api.observer, self.threads)
         self._trust = Trust(self.settings.trusted)
         self._ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(6).encode()
@@ -174,133 +173,6 @@ class Serving:
             request._id = b"%s-%x" % (self._id_prefix, next(self._ids))
         return request._id
 
-    # Finding the route.
-
-    def find(self, scope: Scope) -> tuple[Route, tuple[str, ...] | list[str]]:
-        """The route for a request, and its path's values. What matches nothing gets a route that says so."""
-        raw_path: bytes | None = scope.get("raw_path")
-        if raw_path is not None and b"%" not in raw_path and not scope.get("root_path"):
-            # Most paths are all fixed, or have a parameter as their last segment alone.
-            path: str = scope["path"]
-            leaf = self._fixed.get(path)
-            if leaf is not None:
-                route = leaf.routes.get(scope["method"])
-                if route is not None:
-                    return route, ()
-            else:
-                before, _, last = path.rpartition("/")
-                leaf = self._ends.get(before)
-                if leaf is not None and last and last[0] != ".":
-                    route = leaf.routes.get(scope["method"])
-                    if route is not None:
-                        return route, (last,)
-        return self._find_any(scope)
-
-    def _find_any(self, scope: Scope) -> tuple[Route, tuple[str, ...] | list[str]]:
-        try:
-            leaf, segments = self._leaf(scope)
-        except ConsonaError as error:
-            return self._failing(scope["method"], UNKNOWN_TARGET, error), ()
-        if leaf is not None:
-            route = leaf.routes.get(scope["method"])
-            return (route if route is not None else self._other_method(leaf, scope["method"])), segments
-        path = local_path(scope)
-        for mount in self.mounts:
-            if mount.takes(path):
-                return mount.route, ()
-        return self._not_found(scope["method"], path), ()
-
-    def find_websocket(self, scope: Scope) -> tuple[Route, tuple[str, ...] | list[str]] | None:
-        """The route for a WebSocket, and its path's values; None where there is none."""
-        try:
-            leaf, segments = self._leaf(scope)
-        except ConsonaError as error:
-            return self.no_websocket(error), ()
-        return None if leaf is None or leaf.websocket is None else (leaf.websocket, segments)
-
-    def no_websocket(self, error: ConsonaError) -> Route:
-        """In the place of a route: refuses with `error`."""
-        return self._failing(WEBSOCKET, UNKNOWN_TARGET, error)
-
-    def _leaf(self, scope: Scope) -> tuple[Leaf | None, tuple[str, ...] | list[str]]:
-        root: str = scope.get("root_path", "").rstrip("/")
-        raw_path: bytes | None = scope.get("raw_path")
-        return self.router.find(local_path(scope), None if raw_path is None else raw_path.removeprefix(root.encode()))
-
-    def methods_at(self, scope: Scope) -> list[str] | None:
-        """The methods that a request's path answers; every one for a mounted application, None for unknown paths."""
-        try:
-            leaf, _ = self._leaf(scope)
-        except ConsonaError:
-            return None
-        if leaf is not None:
-            return allowed(leaf)
-        path = local_path(scope)
-        return next((list(mount.methods) for mount in self.mounts if mount.takes(path)), None)
-
-    def reroute(self, request: Request, path: str) -> None:
-        """Route a request anew, to a decoded path."""
-        root = request.scope.get("root_path", "").rstrip("/")
-        request.scope["path"] = root + path
-        request.scope["raw_path"] = None
-        request.route, request.segments = self.find(request.scope)
-
-    def _other_method(self, leaf: Leaf, method: str) -> Route:
-        """For a method that a known path has not."""
-        if method == "HEAD" and "GET" in leaf.routes:
-            get = leaf.routes["GET"]
-            route = self.new_route("HEAD", leaf.pattern, get.respond)
-            route.path_names, route.max_body = get.path_names, get.max_body
-            route.timeout_s, route.own_timeout = get.timeout_s, get.own_timeout
-            leaf.routes["HEAD"] = route
-            return route
-        if leaf.websocket is not None and not leaf.routes:
-            upgrade = UpgradeRequired("Here is a WebSocket.", headers={"upgrade": "websocket", "connection": "upgrade"})
-            return self._failing(method, leaf.pattern, upgrade)
-        allow = ", ".join(allowed(leaf))
-        if method == "OPTIONS":
-
-            async def options(_: Request) -> Response:
-                response = Empty(204)
-                response.headers["allow"] = allow
-                return response
-
-            leaf.routes["OPTIONS"] = self.new_route("OPTIONS", leaf.pattern, options)
-            return leaf.routes["OPTIONS"]
-        error = MethodNotAllowed(
-            f"{method if method in METHODS else 'This method'} is not possible here.",
-            hint=f"Use {allow}.",
-            headers={"allow": allow},
-        )
-        return self._failing(method, leaf.pattern, error)
-
-    def _not_found(self, method: str, path: str) -> Route:
-        other = path.removesuffix("/") if path.endswith("/") else path + "/"
-        leaf, _ = self.router.find(other, None) if other else (None, ())
-        hint = (
-            None
-            if leaf is None
-            else "The same path exists "
-            + ("without the slash at its end." if path.endswith("/") else "with a slash at its end.")
-        )
-        return self._failing(method, UNKNOWN_TARGET, NotFound("There is nothing at this path.", hint=hint))
-
-    def _failing(self, method: str, target: str, error: ConsonaError) -> Route:
-        async def fail(*_: Any) -> Response:
-            raise error
-
-        return self.new_route(method if method in {*METHODS, WEBSOCKET} else "OTHER", target, fail)
-
-    def new_route(self, method: str, target: str, respond: Callable[..., Any]) -> Route:
-        """A route of the server's own."""
-        route = Route(method, target, respond)
-        route.path_names = ()
-        route.respond = respond
-        route.timeout_s = self.settings.timeout
-        route.max_body = self.settings.max_body
-        route.series = self.observer.series(method, target) if self.settings.observe else None
-        return route
-
     # Errors.
 
     async def recover(self, error: Exception, request: Request) -> Response:
@@ -354,45 +226,7 @@ class Serving:
             text,
         )
 
-    # Work after answers, and the end.
-
-    def _end(self, mounted: asyncio.Task[None]) -> None:
-        """See to it that a mounted application ends with its request, also where a middleware answered instead."""
-        if not mounted.done():
-            mounted.cancel()
-            self.tasks.add(mounted)
-            mounted.add_done_callback(self.tasks.discard)
-
-    def finish(self, request: Request) -> None:
-        """Begin the work that a handler left for after its answer; after that, the files of a form are gone."""
-        work = [] if request._background is None else request._background.work
-        left = len(work)
-
-        def done(task: asyncio.Task[None]) -> None:
-            nonlocal left
-            left -= 1
-            self.tasks.discard(task)
-            if not left and request._form is not None:
-                request._form.close()
-
-        for function, args, kwargs in work:
-            task = asyncio.get_running_loop().create_task(self._work(function, args, kwargs))
-            self.tasks.add(task)
-            task.add_done_callback(done)
-        if not work and request._form is not None:
-            request._form.close()
-
-    async def _work(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        name = getattr(function, "__qualname__", type(function).__name__)
-        _current_deadline.set(None)  # the request's deadline was for its answer
-        try:
-            with self.observer.operation("background", name):
-                if inspect.iscoroutinefunction(function):
-                    await function(*args, **kwargs)
-                else:
-                    await self.threads.run(partial(function, *args, **kwargs))
-        except Exception as error:  # noqa: BLE001 nobody waits for it: counted above, and logged by the observer
-            self.log.debug("%s: background %s ended with %s", self.api.name, name, type(error).__name__)
+    # The end.
 
     def begin_drain(self) -> None:
         """End streams of events and WebSockets: their clients connect again elsewhere. Requests are still served."""
@@ -400,9 +234,8 @@ class Serving:
             return
         self.stopping.set()
         for socket in self.sockets.values():
-            task = asyncio.get_running_loop().create_task(socket.close(RESTART, "The server stops. Connect again."))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            closing = socket.close(RESTART, "The server stops. Connect again.")
+            self.background.add(asyncio.get_running_loop().create_task(closing))
 
     async def drain(self) -> None:
         """Refuse new requests, wait for the open ones and for background work, then cut what is left."""
@@ -412,7 +245,7 @@ class Serving:
         ends = self._clock() + self.settings.drain
         await self._wait_for(set(self.open), "open requests", ends)
         await self._wait_for(set(self.sockets), "WebSockets", ends)
-        await self._wait_for(self.tasks, "pieces of background work", ends)
+        await self._wait_for(self.background.tasks, "pieces of background work", ends)
         self.threads.close()
         self._timer.close()
 
@@ -441,9 +274,3 @@ EXPECTED: Final = frozenset(
     {"connect", "circuit_open", "bulkhead_full", "deadline_exceeded", "api", "http.unavailable", "http"}
 )
 """Codes of failures with a status of 500 or more that say all there is to say: no stack in the log."""
-
-
-def allowed(leaf: Leaf) -> list[str]:
-    """The methods that a path answers, in the usual order."""
-    known = set(leaf.routes) | {"OPTIONS"} | ({"HEAD"} if "GET" in leaf.routes else set())
-    return [method for method in METHODS if method in known]

@@ -41,14 +41,14 @@ CODES: Final = {400: 1007, 413: 1009, 415: 1003, 429: 1013, 503: 1013}
 
 async def serve_websocket(serving: Serving, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one WebSocket, to its end."""
-    found = serving.find_websocket(scope)
+    found = serving.finder.find_websocket(scope)
     if found is None:
         path = local_path(scope)
         for mount in serving.mounts:
             if mount.takes(path):
                 await mount.app(mount.scope_for(scope), receive, send)
                 return
-        found = serving.no_websocket(NotFound("There is no WebSocket at this path.")), ()
+        found = serving.finder.no_websocket(NotFound("There is no WebSocket at this path.")), ()
     route, segments = found
     scope = {**scope, "method": "GET"}  # what a handshake is, and what a guard may look at
     request = Request(scope, serving, route, segments, dict(scope["headers"]), receive)
