@@ -59,6 +59,10 @@ if TYPE_CHECKING:
         TransactionOpen,
         ValidationError,
     )
+    from consona.events.bus import EventBus
+    from consona.events.cloudevents import CloudEvent
+    from consona.events.event import event
+    from consona.events.records import Received
     from consona.mail import Mail, Mailer
     from consona.messaging.queue import MessageQueue
     from consona.part import Health, Part, Status
@@ -100,6 +104,7 @@ __all__ = [
     "CircuitOpen",
     "ClientCredentials",
     "ClientSettings",
+    "CloudEvent",
     "CommitUnknown",
     "ConfigurationError",
     "Conflict",
@@ -116,6 +121,7 @@ __all__ = [
     "DiskFull",
     "DocumentDatabase",
     "Done",
+    "EventBus",
     "Facebook",
     "FieldProblem",
     "GapError",
@@ -144,6 +150,7 @@ __all__ = [
     "QueueFull",
     "RateLimit",
     "RateLimited",
+    "Received",
     "Retry",
     "SQLDatabase",
     "ServerSettings",
@@ -159,6 +166,7 @@ __all__ = [
     "TransactionOpen",
     "ValidationError",
     "__version__",
+    "event",
     "open_store",
 ]
 
@@ -186,6 +194,10 @@ _NAMES: Final[dict[str, str]] = {
         " ValidationError"
     ),
     "consona.mail": "Mail Mailer",
+    "consona.events.bus": "EventBus",
+    "consona.events.cloudevents": "CloudEvent",
+    "consona.events.event": "event",
+    "consona.events.records": "Received",
     "consona.messaging.queue": "MessageQueue",
     "consona.part": "Health Part Status",
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",

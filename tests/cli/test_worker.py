@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from consona import MessageQueue
+from consona import CloudEvent, EventBus, MessageQueue
 from consona.cli import main
 
 MODULE = """
@@ -29,6 +29,21 @@ async def handle(number: int):
     print("done", number, os.getpid(), flush=True)
 
 text = "no queue"
+"""
+
+BUS = """
+import msgspec
+from consona import EventBus, event
+
+@event("number.drawn")
+class Drawn(msgspec.Struct):
+    number: int
+
+bus = EventBus({url!r})
+
+@bus.on(Drawn, durable="printer", start="beginning")
+async def show(drawn: Drawn):
+    print("drawn", drawn.number, flush=True)
 """
 
 
@@ -98,8 +113,21 @@ async def test_a_killed_process_is_replaced_and_its_message_comes_back(tmp_path,
         assert message.attempt == 2  # the killed one; who was stopped gave it back untried
 
 
+async def test_it_handles_the_events_of_a_bus_and_the_messages_of_a_queue_together(tmp_path, url):
+    (tmp_path / "draws.py").write_text(BUS.format(url=url))
+    drawn = CloudEvent(type="number.drawn", source="/test", data=b'{"number": 7}')
+    async with MessageQueue("numbers", url) as queue, EventBus(url) as bus:
+        await queue.put(1)
+        await bus.publish(drawn)
+        async with working(tmp_path, "draws:bus") as process:
+            seen = {(await said(process, "done 1 |drawn 7"))[0], (await said(process, "done 1 |drawn 7"))[0]}
+            assert seen == {"done 1 ", "drawn 7"}
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
 def test_what_is_no_queue_is_refused(tmp_path, url, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["worker", "shop:text", "--folder", str(tmp_path)])
     assert caught.value.code == 2
-    assert "not a MessageQueue" in capsys.readouterr().err
+    assert "neither a MessageQueue nor an EventBus" in capsys.readouterr().err

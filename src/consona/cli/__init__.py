@@ -11,7 +11,20 @@ from typing import Final
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: Final = ("run", "up", "new", "client", "migrate", "worker", "queue", "keys", "users", "roles", "doctor")
+COMMANDS: Final = (
+    "run",
+    "up",
+    "new",
+    "client",
+    "migrate",
+    "worker",
+    "queue",
+    "events",
+    "keys",
+    "users",
+    "roles",
+    "doctor",
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

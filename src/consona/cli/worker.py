@@ -1,4 +1,4 @@
-"""`consona worker`: handle the messages of queues, in one process or several."""
+"""`consona worker`: handle the messages of queues and the events of buses, in one process or several."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ from consona.cli.loading import TargetError, load
 from consona.cli.signals import stopping_on_signals
 from consona.cli.supervisor import Patience, Program, Supervisor
 from consona.cli.terminal import Plain, Terminal
+from consona.events.bus import EventBus
 from consona.messaging.queue import MessageQueue
 from consona.telemetry import logs
 
 __all__ = ["worker"]
 
 GRACE_S: Final = 5.0
+Source = MessageQueue | EventBus
 
 
 def worker(
     targets: Annotated[
-        list[str], typer.Argument(metavar="MODULE:QUEUE...", help="The queues that have a handler: shop.mail:emails")
+        list[str],
+        typer.Argument(
+            metavar="MODULE:NAME...", help="The queues and buses that have handlers: shop.mail:emails shop:bus"
+        ),
     ],
     *,
     processes: Annotated[int, typer.Option(min=1, max=256, help="How many processes share the work.")] = 1,
@@ -45,12 +50,12 @@ def worker(
     plain: Plain = False,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
-    """Handle the messages of queues until it is stopped.
+    """Handle the messages of queues, and the events of buses, until it is stopped.
 
     Example:  consona worker shop.mail:emails --processes 2
 
-    Ctrl-C (or SIGTERM) takes no more messages and lets handlers end. A process that dies is started again;
-    the messages that it held come back when their lease ends.
+    Ctrl-C (or SIGTERM) takes no more and lets handlers end. A process that dies is started again; what it held
+    comes back when its lease ends.
     """
     if log_level not in {"debug", "info", "warning", "error"}:
         raise typer.BadParameter("use debug, info, warning or error", param_hint="--log-level")
@@ -65,21 +70,21 @@ def worker(
         terminal.say("Stopped." if code == 0 else "Stopped, and not everything went well: see above.")
         raise typer.Exit(code)
     logs.configure(level=log_level, stream=sys.stderr)
-    queues = [_queue(target, folder.resolve()) for target in targets]
+    sources = [_source(target, folder.resolve()) for target in targets]
     asyncio.run(
-        _work(queues, name, ops, drain=drain, until_empty=until_empty, terminal=terminal, supervised=supervised)
+        _work(sources, name, ops, drain=drain, until_empty=until_empty, terminal=terminal, supervised=supervised)
     )
 
 
-def _queue(target: str, folder: Path) -> MessageQueue:
+def _source(target: str, folder: Path) -> Source:
     found = load(target, folder)
-    if not isinstance(found, MessageQueue):
-        raise TargetError(f"{target} is a {type(found).__name__}, not a MessageQueue.")
+    if not isinstance(found, MessageQueue | EventBus):
+        raise TargetError(f"{target} is a {type(found).__name__}, neither a MessageQueue nor an EventBus.")
     return found
 
 
 async def _work(
-    queues: Sequence[MessageQueue],
+    sources: Sequence[Source],
     name: str,
     ops: str | None,
     *,
@@ -88,9 +93,9 @@ async def _work(
     terminal: Terminal,
     supervised: bool,
 ) -> None:
-    async with App(name, parts=queues, ops=ops, stop_timeout=drain + GRACE_S):
-        working = asyncio.create_task(_work_on(queues, drain=drain, until_empty=until_empty), name="work")
-        terminal.say(f"Working on {', '.join(queue.name for queue in queues)}. Press Ctrl-C to stop.")
+    async with App(name, parts=sources, ops=ops, stop_timeout=drain + GRACE_S):
+        working = asyncio.create_task(_work_on(sources, drain=drain, until_empty=until_empty), name="work")
+        terminal.say(f"Working on {', '.join(source.name for source in sources)}. Press Ctrl-C to stop.")
 
         def stop() -> None:
             working.cancel()
@@ -103,10 +108,10 @@ async def _work(
             working.result()
 
 
-async def _work_on(queues: Sequence[MessageQueue], *, drain: float, until_empty: bool) -> None:
+async def _work_on(sources: Sequence[Source], *, drain: float, until_empty: bool) -> None:
     async with asyncio.TaskGroup() as group:
-        for queue in queues:
-            group.create_task(queue.work(drain=drain, until_empty=until_empty), name=f"work on {queue.name}")
+        for source in sources:
+            group.create_task(source.work(drain=drain, until_empty=until_empty), name=f"work on {source.name}")
 
 
 def _when_the_supervisor_ends(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:

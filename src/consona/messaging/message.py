@@ -114,8 +114,9 @@ class Message:
 
 
 def described(error: BaseException) -> str:
-    """What the history says of an error. The class and the text; the queue cuts them to 500 characters."""
-    return f"{type(error).__name__}: {error}"
+    """What the history says of an error: the class, the text, and the wrong fields; the queue cuts it to 500 characters."""
+    wrong = "; ".join(f"{path}: {problem}" for path, problem in getattr(error, "fields", ()))
+    return f"{type(error).__name__}: {error}{f' ({wrong})' if wrong else ''}"
 
 
 def lost(message: Message) -> LeaseLost:

@@ -12,6 +12,7 @@ from consona.errors import ConfigurationError, QueryError
 
 if TYPE_CHECKING:
     from consona.sql.database import SQLDatabase
+    from consona.sql.queries import Queries
     from consona.sql.transaction import Transaction
 
 __all__ = ["prepare"]
@@ -22,6 +23,8 @@ _TYPES: Final = {
     "postgresql": {"numbered": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "bytes": "BYTEA"},
     "mysql": {"numbered": "BIGINT AUTO_INCREMENT PRIMARY KEY", "bytes": "LONGBLOB"},
 }
+_DONE_BEFORE: Final = {1050, 1060, 1061, 1062}
+"""What MariaDB and MySQL say of a table, a column, an index or a row that is there already."""
 _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS consona_schema"
     " (part VARCHAR(100) PRIMARY KEY, version INTEGER NOT NULL, oldest_reader INTEGER NOT NULL)"
@@ -49,7 +52,10 @@ async def prepare(db: SQLDatabase, part: str, steps: Sequence[Sequence[str]], *,
 
     for last in (*[False] * (TRIES - 1), True):
         try:
-            await db.run_in_transaction(run, name=f"tables of {part}")
+            if db.dialect.name == "mysql":  # it commits by itself before it changes tables
+                await _steps(db, part, steps, oldest_reader)
+            else:
+                await db.run_in_transaction(run, name=f"tables of {part}")
         except QueryError:
             # Two that make the same table at once: one of them is refused, and finds it the next time.
             if last:
@@ -58,9 +64,9 @@ async def prepare(db: SQLDatabase, part: str, steps: Sequence[Sequence[str]], *,
             return
 
 
-async def _steps(tx: Transaction, part: str, steps: Sequence[Sequence[str]], oldest_reader: int) -> None:
-    await tx.execute(_SCHEMA)
-    row = await tx.fetch_one("SELECT version, oldest_reader FROM consona_schema WHERE part = ?", part)
+async def _steps(db: Queries, part: str, steps: Sequence[Sequence[str]], oldest_reader: int) -> None:
+    await db.execute(_SCHEMA)
+    row = await db.fetch_one("SELECT version, oldest_reader FROM consona_schema WHERE part = ?", part)
     version, oldest = (0, 0) if row is None else (row["version"], row["oldest_reader"])
     if oldest > len(steps):
         raise ConfigurationError(
@@ -69,12 +75,21 @@ async def _steps(tx: Transaction, part: str, steps: Sequence[Sequence[str]], old
         )
     if version >= len(steps):
         return
-    if row is None:
-        await tx.execute("INSERT INTO consona_schema VALUES (?, ?, ?)", part, len(steps), oldest_reader)
-    else:
-        await tx.execute(
-            "UPDATE consona_schema SET version = ?, oldest_reader = ? WHERE part = ?", len(steps), oldest_reader, part
-        )
     for statements in steps[version:]:
         for statement in statements:
-            await tx.execute(statement.format(**_TYPES[tx.dialect.name]))
+            await _run(db, statement.format(**_TYPES[db.dialect.name]))
+    # Last: where a step cannot be undone, who is killed in the middle is followed by one who does it again.
+    if row is None:
+        await db.execute("INSERT INTO consona_schema VALUES (?, ?, ?)", part, len(steps), oldest_reader)
+    else:
+        await db.execute(
+            "UPDATE consona_schema SET version = ?, oldest_reader = ? WHERE part = ?", len(steps), oldest_reader, part
+        )
+
+
+async def _run(db: Queries, statement: str) -> None:
+    try:
+        await db.execute(statement)
+    except QueryError as error:
+        if error.context.get("errno") not in _DONE_BEFORE:
+            raise
