@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -116,13 +117,14 @@ class HTTP2Wire:
         opens_windows: bool = True,
         alpn: tuple[str, ...] = ("h2",),
         receive_buffer: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.deeds = deeds
         self.settings = settings or {}
         self.opens_windows = opens_windows
         self.seen: list[Asked] = []
         self.connections: list[Connection] = []
-        self.alpn = alpn
+        self._tls = tls or certificates.server_context(alpn=alpn)
         self.receive_buffer = receive_buffer
         self.most_at_once = 0
         self._running = 0
@@ -133,13 +135,12 @@ class HTTP2Wire:
         return f"https://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> HTTP2Wire:
-        tls = certificates.server_context(alpn=self.alpn)
         listener = socket.socket()
         if self.receive_buffer:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         listener.bind(("127.0.0.1", 0))
         self.port: int = listener.getsockname()[1]
-        self._server = await asyncio.start_server(self._serve, sock=listener, ssl=tls)
+        self._server = await asyncio.start_server(self._serve, sock=listener, ssl=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:

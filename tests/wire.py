@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,19 +32,20 @@ Deed = Callable[[Seen, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[No
 
 
 class Wire:
-    def __init__(self, *deeds: Deed | bytes, port: int = 0) -> None:
+    def __init__(self, *deeds: Deed | bytes, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.deeds = [raw(deed) if isinstance(deed, bytes) else deed for deed in deeds]
         self.seen: list[Seen] = []
         self.connections = 0
         self.port = port
+        self._tls = tls
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Wire:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import socket
-import ssl
-import subprocess
 
 import pytest
 
 import wire
-from consona.errors import BulkheadFull, ConfigurationError, ConnectError, DeadlineExceeded
+from consona.errors import BulkheadFull, ConnectError, DeadlineExceeded
 from consona.rest.client.aiohttp_transport import AiohttpTransport
-from consona.rest.client.api_client import APIClient
-from consona.rest.client.connection_settings import TLS, ConnectionSettings
+from consona.rest.client.connection_settings import ConnectionSettings
 from consona.rest.client.errors import BadAnswer, ConnectionLost
 from consona.rest.transport import Request, Timeouts
 
@@ -210,142 +206,3 @@ async def test_interim_answers_are_passed_over():
     data = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n" + wire.message(200, b"final")
     async with wire.Wire(data) as server, Opened() as transport:
         assert await whole(await transport.send(Request("GET", server.url))) == b"final"
-
-
-# Proxies.
-
-
-async def test_a_proxy_is_asked_in_absolute_form_with_its_credentials_apart():
-    async with (
-        wire.Wire(wire.answer(200, b"via")) as proxy,
-        Opened(proxy=f"http://ada:p%40w@127.0.0.1:{proxy.port}") as transport,
-    ):
-        answer = await transport.send(Request("GET", "http://shop.invalid/a?b=1"))
-        assert await whole(answer) == b"via"
-    [seen] = proxy.seen
-    assert (seen.target, seen.headers["host"]) == ("http://shop.invalid/a?b=1", "shop.invalid")
-    assert base64.b64decode(seen.headers["proxy-authorization"].split()[1]) == b"ada:p@w"
-
-
-async def test_a_tunnel_gets_the_proxys_credentials_and_not_the_request():
-    async with wire.Wire(wire.answer(403)) as proxy, Opened(proxy=f"http://ada:pw@127.0.0.1:{proxy.port}") as transport:
-        with pytest.raises(ConnectError):
-            await transport.send(Request("GET", "https://shop.invalid/path", [("Authorization", "Bearer abc")]))
-    [seen] = proxy.seen
-    assert (seen.method, seen.target) == ("CONNECT", "shop.invalid:443")
-    assert seen.headers["proxy-authorization"] == "Basic YWRhOnB3"
-    assert "authorization" not in seen.headers
-
-
-@pytest.mark.parametrize(("status", "retryable"), [(407, False), (502, True)])
-async def test_a_proxy_that_refuses_is_a_connect_error(status, retryable):
-    async with wire.Wire(wire.answer(status)) as proxy, Opened(proxy=proxy.url) as transport:
-        with pytest.raises(ConnectError, match="proxy refused") as caught:
-            await transport.send(Request("POST", "https://shop.invalid/", [], b"secret"))
-    assert caught.value.retryable is retryable
-    assert proxy.seen[0].method == "CONNECT"
-    assert proxy.seen[0].body == b""
-
-
-async def test_a_proxy_that_is_not_there_is_a_connect_error():
-    async with wire.Wire() as gone:
-        pass
-    async with Opened(proxy=gone.url) as transport:
-        with pytest.raises(ConnectError, match="proxy could not be reached"):
-            await transport.send(Request("GET", "http://shop.invalid/"))
-
-
-async def test_the_environments_proxies_are_used_where_that_is_asked_for(monkeypatch):
-    async with wire.Wire(wire.answer(200, b"via")) as proxy, wire.Wire(wire.answer(200, b"direct")) as server:
-        monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        monkeypatch.setenv("http_proxy", proxy.url)
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        async with Opened(proxy="environment") as transport:
-            assert await whole(await transport.send(Request("GET", "http://shop.invalid/"))) == b"via"
-            assert await whole(await transport.send(Request("GET", server.url))) == b"direct"
-        monkeypatch.delenv("no_proxy")
-        async with Opened() as transport:
-            assert await whole(await transport.send(Request("GET", server.url))) == b"direct"
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"proxy": "socks5://u:secret@x"}, {"proxy": ""}, {"connections": 0}, {"per_host": -1}, {"keep_alive": -1}],
-)
-def test_settings_that_cannot_work_are_refused(settings):
-    with pytest.raises(ConfigurationError) as caught:
-        ConnectionSettings(**settings)
-    assert "secret" not in str(caught.value)
-    assert "secret" not in repr(ConnectionSettings(proxy="http://u:secret@x"))
-
-
-# TLS.
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for localhost, signed by itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-keyout", key, "-out", cert, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    return str(cert), str(key)
-
-
-@pytest.fixture
-async def secure(certificate):
-    """A server with TLS that wants a certificate of its clients, and says whether it got one."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate[0])
-    context.load_cert_chain(*certificate)
-    context.verify_mode = ssl.CERT_OPTIONAL
-    asked = []
-
-    async def serve(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
-        asked.append(bool(writer.get_extra_info("peercert")))
-        writer.write(wire.message(200, b"safe"))
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    yield f"https://localhost:{server.sockets[0].getsockname()[1]}", asked
-    server.close()
-    await server.wait_closed()
-
-
-async def test_a_server_that_nobody_vouches_for_is_not_talked_to(secure):
-    url, asked = secure
-    async with APIClient(url) as api:
-        with pytest.raises(ConnectError, match="trusted") as caught:
-            await api.post("/", json={"secret": 1})
-    assert not caught.value.retryable
-    assert asked == []
-
-
-async def test_a_certificate_for_another_name_is_not_accepted(secure, certificate):
-    url = secure[0].replace("localhost", "127.0.0.1")
-    async with Opened(tls=TLS(ca=certificate[0])) as transport:
-        with pytest.raises(ConnectError, match="trusted"):
-            await transport.send(Request("GET", url))
-
-
-async def test_an_authority_of_ones_own_and_a_client_certificate(secure, certificate):
-    url, asked = secure
-    async with Opened(tls=TLS(ca=certificate[0])) as transport:
-        assert await whole(await transport.send(Request("GET", url))) == b"safe"
-    async with APIClient(
-        url, connections=ConnectionSettings(tls=TLS(ca=certificate[0], cert=certificate[0], key=certificate[1]))
-    ) as api:
-        assert (await api.get("/")).text == "safe"
-    assert asked == [False, True]
-
-
-async def test_files_that_cannot_be_used_are_named_at_start(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"missing\.pem"):
-        await APIClient("https://localhost", connections=ConnectionSettings(tls=TLS(ca="missing.pem"))).start()
-    with pytest.raises(ConfigurationError, match="cert"):
-        TLS(key="key.pem")

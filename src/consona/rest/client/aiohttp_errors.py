@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
+
 import aiohttp
 
 from consona.errors import ConfigurationError, ConnectError, ConsonaError, DeadlineExceeded
 from consona.rest.client.errors import BadAnswer, ConnectionLost
+from consona.rest.client.proxies import Proxy
+from consona.rest.client.tls_errors import Reason, refused_certificate, why_no_tls
 from consona.rest.transport import Request
 from consona.telemetry.redaction import DEFAULT as REDACTION
 
-__all__ = ["shown", "translated"]
+__all__ = ["alert_in", "shown", "translated", "unconnected", "untrusted"]
 
 
 def shown(url: str) -> str:
@@ -17,34 +21,59 @@ def shown(url: str) -> str:
     return REDACTION.url(url)
 
 
-def translated(error: BaseException, request: Request, host: str, *, proxy: bool) -> ConsonaError:
-    """Our error for one of aiohttp's. The order matters: what is certainly unsent comes first."""
+def unconnected(error: BaseException, request: Request, host: str, proxy: Proxy | None) -> ConsonaError:
+    """Nothing of the request was sent: there is no connection yet."""
     what = f"{request.method} {shown(request.url)}"
-    reason = str(error) or type(error).__name__
+    who = host
+    at = (error.host, error.port) if isinstance(error, aiohttp.ClientConnectorError) else None
+    if proxy is not None and at == (proxy.url.host, proxy.url.port):
+        who = f"the proxy {proxy}"
     match error:
         case aiohttp.ConnectionTimeoutError():
             limit = request.timeouts.connect
-            return ConnectError(f"{what}: {host} did not take the connection within {limit:g} s.", host=host)
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return ConnectError(
-                f"{what}: no trusted connection to {host}: {reason}.",
-                hint="Check the server's certificate and name, and `TLS(ca=…)` for a certificate authority of your own.",
-                retryable=False,
-                host=host,
-            )
-        case aiohttp.ClientProxyConnectionError():
-            return ConnectError(f"{what}: the proxy could not be reached: {_why(error)}.", host=host)
+            way = f", through the proxy {proxy}," if proxy else ""
+            return ConnectError(f"{what}: {host}{way} did not take the connection within {limit:g} s.", host=host)
+        case aiohttp.ClientConnectorCertificateError():
+            return untrusted(what, who, refused_certificate(error.certificate_error))
+        case aiohttp.ClientConnectorSSLError():
+            return untrusted(what, who, why_no_tls(error.os_error))
         case aiohttp.ClientConnectorDNSError():
-            return ConnectError(f"{what}: the name of {host} is not known: {_why(error)}.", host=host)
+            return ConnectError(f"{what}: the name of {who} is not known: {_why(error)}.", host=host)
         case aiohttp.ClientConnectorError():
-            return ConnectError(f"{what}: {host} could not be reached: {_why(error)}.", host=host)
+            return ConnectError(f"{what}: {who} could not be reached: {_why(error)}.", host=host)
         case aiohttp.ClientHttpProxyError():
             return ConnectError(
-                f"{what}: the proxy refused to connect to {host} (status {error.status}).",
+                f"{what}: the proxy {proxy} refused to connect to {host} (status {error.status}).",
                 hint="Check the proxy's address, its user and password, and whether it may reach that host.",
                 retryable=error.status >= 500,
                 host=host,
             )
+        case aiohttp.ClientResponseError():
+            return ConnectError(
+                f"{what}: what the proxy {proxy} sent is not HTTP: {error.message[:200]!r}.",
+                hint="Check the proxy's address, and whether it is an http:// or an https:// one.",
+                retryable=False,
+                host=host,
+            )
+        case _:
+            who = f"the proxy {proxy}" if proxy else host
+            return ConnectError(f"{what}: {who} ended the connection before it was ready.", host=host)
+
+
+def untrusted(what: str, who: str, reason: Reason) -> ConnectError:
+    return ConnectError(
+        f"{what}: no trusted connection to {who}: {reason.why}.",
+        hint=reason.hint,
+        retryable=reason.passing,
+        host=who,
+    )
+
+
+def translated(error: BaseException, request: Request, host: str, *, proxy: bool) -> ConsonaError:
+    """The request was sent, or part of it."""
+    what = f"{request.method} {shown(request.url)}"
+    reason = str(error) or type(error).__name__
+    match error:
         case aiohttp.SocketTimeoutError():
             limit = request.timeouts.read
             return DeadlineExceeded(f"{what}: the server sent nothing for {limit:g} s.", phase="read", seconds=limit)
@@ -59,8 +88,19 @@ def translated(error: BaseException, request: Request, host: str, *, proxy: bool
         case aiohttp.InvalidURL() | ValueError():
             return ConfigurationError(f"{what}: the request cannot be sent: {reason[:200]}.")
         case _:
+            if alert := alert_in(error):
+                return untrusted(what, host, alert)
             via = "the proxy or " if proxy else ""
             return ConnectionLost(f"{what}: {via}{host} ended the connection without a whole answer.", host=host)
+
+
+def alert_in(error: BaseException | None) -> Reason | None:
+    """What the server said of our certificate, once it had looked at it; it read nothing of the request then."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and (alert := why_no_tls(error)).ours:
+            return alert
+        error = error.__cause__
+    return None
 
 
 def _why(error: aiohttp.ClientConnectorError) -> str:

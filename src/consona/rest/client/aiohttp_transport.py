@@ -7,12 +7,10 @@ was sent, and nothing is ever sent twice.
 from __future__ import annotations
 
 import asyncio
-import base64
 import socket
-import urllib.request
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import hdrs
@@ -20,15 +18,17 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from consona.errors import ConnectError, DeadlineExceeded
-from consona.rest.client.aiohttp_errors import shown, translated
+from consona.rest.client.aiohttp_errors import shown, translated, unconnected
 from consona.rest.client.connection_gate import ConnectionGate
-from consona.rest.client.connection_settings import ENVIRONMENT, TLS, ConnectionSettings
+from consona.rest.client.connection_settings import ConnectionSettings
+from consona.rest.client.proxies import Proxies, Proxy
 from consona.rest.transport import Answer, Request, Timeouts
 
-__all__ = ["AiohttpTransport", "PlainRequest", "Route", "connected", "origin_of"]
+__all__ = ["AiohttpTransport", "Connector", "PlainRequest", "Route", "connected", "origin_of"]
 
 PIECE_BYTES: Final = 64 * 1024
 HTTP_1_1: Final = (1, 1)
+PROXY_AUTHENTICATION_REQUIRED: Final = 407
 NOT_OPEN: Final = "The transport is not open."
 NO_CONTENT_TYPE: Final[CIMultiDict[None]] = CIMultiDict({hdrs.CONTENT_TYPE: None})
 
@@ -43,6 +43,19 @@ class PlainRequest(aiohttp.ClientRequest):
 
     def update_auto_headers(self, skip_auto_headers: Any) -> None:  # noqa: ARG002 aiohttp's signature
         self._skip_auto_headers = NO_CONTENT_TYPE
+
+
+class Connector(aiohttp.TCPConnector):
+    """Tells a proxy from a server: who is trusted as the one is not yet trusted as the other."""
+
+    def __init__(self, *, to_proxies: ssl.SSLContext | None, **options: Any) -> None:
+        super().__init__(**options)
+        self._to_proxies = to_proxies
+
+    def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
+        if isinstance(req, PlainRequest):
+            return super()._get_ssl_context(req)
+        return self._to_proxies if req.is_ssl() else None  # aiohttp's own, which opens the way to the proxy
 
 
 class AiohttpTransport:
@@ -67,19 +80,18 @@ class AiohttpTransport:
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._connector = self._make_connector()
+        self._routes.clear()
+        self._proxies = Proxies(self.settings.proxy)
+        self._connector = self._make_connector(
+            to_proxies=self.settings.proxy_tls_context() if self._proxies.speak_tls else None,
+            ssl=self.settings.tls_context(),
+            limit=0,  # our gate counts, so that waiting for a place and connecting are told apart
+            keepalive_timeout=self.settings.keep_alive,
+            socket_factory=self._allowed_socket if self.settings.allow is not None else None,
+        )
 
-    def _make_connector(self) -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(**self._connector_options())
-
-    def _connector_options(self) -> dict[str, Any]:
-        tls = self.settings.tls
-        return {
-            "limit": 0,  # our gate counts, so that waiting for a place and connecting are told apart
-            "keepalive_timeout": self.settings.keep_alive,
-            "ssl": tls.context() if isinstance(tls, TLS) else tls,
-            "socket_factory": self._allowed_socket if self.settings.allow is not None else None,
-        }
+    def _make_connector(self, **options: Any) -> Connector:
+        return Connector(**options)
 
     async def close(self) -> None:
         connector, self._connector = self._connector, None
@@ -118,10 +130,13 @@ class AiohttpTransport:
             headers=[*headers, *route.added] if route.added else headers,
             data=body,
             loop=self._loop,
-            proxy=route.proxy,
-            proxy_headers=route.proxy_headers,
+            proxy=None if route.proxy is None else route.proxy.url,
+            proxy_headers=route.to_tunnel,
         )
-        connection = await connected(connector, sent, timeout)
+        try:
+            connection = await connected(connector, sent, timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            raise unconnected(error, request, route.host, route.proxy) from error
         try:
             assert connection.protocol is not None
             connection.protocol.set_response_params(
@@ -134,7 +149,15 @@ class AiohttpTransport:
             )
             response = await sent.send(connection)
             try:
-                return await response.start(connection)
+                await response.start(connection)
+                if response.status == PROXY_AUTHENTICATION_REQUIRED and route.proxy is not None:
+                    raise ConnectError(  # it did not go on to the server (RFC 9110, section 15.5.8)
+                        f"{request.method} {shown(request.url)}: the proxy {route.proxy} wants other credentials.",
+                        hint='ConnectionSettings(proxy="http://user:password@…").',
+                        retryable=False,
+                        host=route.host,
+                    )
+                return response
             except BaseException:
                 response.close()
                 raise
@@ -187,35 +210,27 @@ class AiohttpTransport:
 
     def _learn(self, origin: str) -> Route:
         """What is the same for all requests to an origin."""
-        parts = urlsplit(origin)
-        proxy = self.settings.proxy
-        if proxy == ENVIRONMENT:
-            bypassed = urllib.request.proxy_bypass(parts.hostname or "")
-            proxy = None if bypassed else urllib.request.getproxies().get(parts.scheme)
         if len(self._routes) > 1000:
             self._routes.clear()
-        route = Route(parts.netloc)
-        if proxy is not None:
-            way = URL(proxy)
-            credentials: list[tuple[str, str]] = []
-            if way.user is not None:
-                pair = base64.b64encode(f"{way.user}:{way.password or ''}".encode()).decode("ascii")
-                credentials.append(("Proxy-Authorization", f"Basic {pair}"))
-            tunnel = parts.scheme == "https"  # then the proxy sees CONNECT alone, and the request is not for its eyes
-            route = Route(
-                parts.netloc, way.with_user(None), dict(credentials) if tunnel else None, () if tunnel else credentials
-            )
+        host = origin.partition("://")[2]
+        proxy = self._proxies.to(origin)
+        if proxy is None:
+            route = Route(host)
+        elif origin.startswith("https:"):  # then the proxy sees CONNECT alone, and the request is not for its eyes
+            route = Route(host, proxy, to_tunnel=proxy.headers)
+        else:
+            route = Route(host, proxy, added=tuple(proxy.headers.items()))
         self._routes[origin] = route
         return route
 
 
 class Route(NamedTuple):
     host: str
-    proxy: URL | None = None
-    proxy_headers: dict[str, str] | None = None
-    """For the request that opens a tunnel."""
+    proxy: Proxy | None = None
+    to_tunnel: dict[str, str] | None = None
+    """Headers of the request that opens a tunnel."""
     added: Sequence[tuple[str, str]] = ()
-    """For the request itself, where the proxy reads that."""
+    """Headers of the request itself, where the proxy reads that."""
 
 
 class _AiohttpAnswer:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from consona.errors import ConfigurationError
-from consona.telemetry.redaction import DEFAULT as REDACTION
+from consona.rest.client.proxies import ENVIRONMENT, proxy_from
 
 __all__ = ["TLS", "ConnectionSettings"]
-
-ENVIRONMENT: Final = "environment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +21,10 @@ class TLS:
 
     Raises:
         ConfigurationError: A key without a certificate, or (at start) a file that cannot be used.
+
+    Example:
+        >>> TLS(ca="authority.pem", cert="client.pem", key="client.key", password="secret")
+        TLS(ca='authority.pem', cert='client.pem', key='client.key')
     """
 
     ca: str | None = None
@@ -40,14 +41,34 @@ class TLS:
             raise ConfigurationError("TLS(key=…) needs the certificate that it belongs to: TLS(cert=…, key=…).")
 
     def context(self) -> ssl.SSLContext:
+        """What `ssl` works with."""
         try:
             context = ssl.create_default_context(cafile=self.ca)
-            if self.cert:
-                context.load_cert_chain(self.cert, self.key, self.password)
         except (OSError, ssl.SSLError) as error:
-            files = ", ".join(name for name in (self.ca, self.cert, self.key) if name)
-            raise ConfigurationError(f"The TLS files cannot be used ({files}): {error}.") from error
+            raise ConfigurationError(
+                f"TLS(ca={self.ca!r}) cannot be used: {error}.", hint="A file with certificates in PEM form."
+            ) from error
+        if self.cert:
+            self._show_who_we_are(context, self.cert)
         return context
+
+    def _show_who_we_are(self, context: ssl.SSLContext, cert: str) -> None:
+        key = self.key or cert
+
+        def opened() -> str:  # asked only where the key is locked; without it, OpenSSL asks the terminal, and waits
+            if self.password is None:
+                raise ConfigurationError(f"The key in {key} is locked.", hint="TLS(password=…) opens it.")
+            return self.password
+
+        try:
+            context.load_cert_chain(cert, self.key, opened)
+        except (OSError, ssl.SSLError) as error:
+            why = f"cannot be used: {error}"
+            if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+                why = "do not belong together"
+            elif isinstance(error, ssl.SSLError):
+                why = "cannot be read: not in PEM form, or the password does not open the key"
+            raise ConfigurationError(f"The client's certificate {cert} and its key {key} {why}.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +94,13 @@ class ConnectionSettings:
     Servers without it get HTTP/1.1. Needs `consona[http2]`."""
     proxy: str | None = field(default=None, repr=False)
     """An `http://` or `https://` URL, with `user:password@` where it asks for that; `"environment"` reads
-    HTTP_PROXY, HTTPS_PROXY and NO_PROXY. None goes straight to the server."""
+    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY when the client starts. None goes straight to the server, whatever
+    the environment says."""
     tls: TLS | ssl.SSLContext = field(default_factory=TLS)
+    """Whom to trust, and who we are."""
+    proxy_tls: TLS | ssl.SSLContext | None = None
+    """The same for an `https://` proxy. None trusts the authorities of `tls` (where that is a `TLS`, else those of the
+    system), and shows no certificate of ours."""
     allow: Callable[[str], bool] | None = None
     """Asked with each IP address before it is connected to (after the name was resolved, so that no name leads
     around it); False refuses. With a proxy, it is asked about the proxy."""
@@ -88,8 +114,16 @@ class ConnectionSettings:
                 )
         if self.keep_alive < 0:
             raise ConfigurationError(f"ConnectionSettings(keep_alive={self.keep_alive}) must not be below 0.")
-        if self.proxy not in {None, ENVIRONMENT} and not str(self.proxy).startswith(("http://", "https://")):
-            raise ConfigurationError(
-                f"The proxy {REDACTION.url(str(self.proxy))!r} is no http:// or https:// URL.",
-                hint='Write proxy="http://proxy.example:3128", or "environment".',
-            )
+        if self.proxy is not None and self.proxy != ENVIRONMENT:
+            proxy_from(self.proxy, "The proxy")
+
+    def tls_context(self) -> ssl.SSLContext:
+        """For servers."""
+        return self.tls.context() if isinstance(self.tls, TLS) else self.tls
+
+    def proxy_tls_context(self) -> ssl.SSLContext:
+        """For `https://` proxies."""
+        given = self.proxy_tls
+        if given is None:
+            given = TLS(ca=self.tls.ca) if isinstance(self.tls, TLS) else TLS()
+        return given.context() if isinstance(given, TLS) else given

@@ -24,6 +24,7 @@ from h2.exceptions import H2Error, NoAvailableStreamIDError
 from h2.settings import SettingCodes, Settings
 
 from consona.errors import ConsonaError
+from consona.rest.client.aiohttp_errors import alert_in, untrusted
 from consona.rest.client.connection_gate import UNLIMITED, ConnectionGate
 from consona.rest.client.errors import BadAnswer, ConnectionLost
 from consona.rest.client.http2_exchange import HTTP2Exchange
@@ -293,8 +294,11 @@ class HTTP2Connection(asyncio.Protocol):
         self._transport.close()
         self._loop.call_later(GOODBYE_S, self._transport.abort)
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         self.closed.set_result(None)
+        if alert := alert_in(error):
+            for exchange in list(self._exchanges.values()):
+                exchange.failed(untrusted(str(exchange), self.host, alert))
         self._end(ConnectionLost(f"{self.host} ended the connection without a whole answer.", host=self.host))
         if self._idle is not None:
             self._idle.cancel()

@@ -14,8 +14,16 @@ import aiohttp
 from yarl import URL
 
 from consona.errors import ConnectError
-from consona.rest.client.aiohttp_errors import translated
-from consona.rest.client.aiohttp_transport import NOT_OPEN, AiohttpTransport, PlainRequest, Route, connected, origin_of
+from consona.rest.client.aiohttp_errors import unconnected
+from consona.rest.client.aiohttp_transport import (
+    NOT_OPEN,
+    AiohttpTransport,
+    Connector,
+    PlainRequest,
+    Route,
+    connected,
+    origin_of,
+)
 from consona.rest.client.connection_settings import TLS, ConnectionSettings
 from consona.rest.client.http2_connection import HTTP2Connection
 from consona.rest.transport import Answer, Request
@@ -41,14 +49,11 @@ class HTTP2Transport(AiohttpTransport):
         self._without: set[str] = set()
         """The origins that chose HTTP/1.1."""
 
-    def _make_connector(self) -> aiohttp.TCPConnector:
-        tls = self.settings.tls
-        if isinstance(tls, TLS):
-            offer = tls.context()
+    def _make_connector(self, **options: Any) -> Connector:
+        offer = self.settings.tls_context()  # the user's own says itself what it offers
+        if isinstance(self.settings.tls, TLS):
             offer.set_alpn_protocols(["h2", "http/1.1"])
-        else:
-            offer = tls  # the user's own says itself what it offers
-        return _Connector(offer, **self._connector_options())
+        return _Connector(offer, **options)
 
     async def close(self) -> None:
         shared, self._shared = list(self._shared.values()), {}
@@ -96,7 +101,7 @@ class HTTP2Transport(AiohttpTransport):
             flight.set_result(connection)
             return connection
         except (aiohttp.ClientError, OSError) as error:
-            raise translated(error, request, route.host, proxy=route.proxy is not None) from error
+            raise unconnected(error, request, route.host, route.proxy) from error
 
     async def _connect(self, origin: str, request: Request, route: Route) -> HTTP2Connection | None:
         connector = self._connector
@@ -110,8 +115,8 @@ class HTTP2Transport(AiohttpTransport):
                 URL(origin, encoded=True),
                 headers=(),
                 loop=self._loop,
-                proxy=route.proxy,
-                proxy_headers=route.proxy_headers,
+                proxy=None if route.proxy is None else route.proxy.url,
+                proxy_headers=route.to_tunnel,
             )
             held = await connected(connector, asking, limits)
         finally:
@@ -136,7 +141,7 @@ class _AskingForHTTP2(PlainRequest):
     """Only to connect with: it is never sent."""
 
 
-class _Connector(aiohttp.TCPConnector):
+class _Connector(Connector):
     """Offers HTTP/2 where we ask for it, and not to proxies, which aiohttp speaks HTTP/1.1 with."""
 
     def __init__(self, offer: ssl.SSLContext, **options: Any) -> None:
