@@ -24,10 +24,13 @@ class Clock:
 KEY = SigningKey.generate(signs_from=0)
 
 
-def accounts_at(url: str, clock: Clock | None = None, *, keys=None, roles=None, **settings) -> AuthenticationSystem:
+def accounts_at(
+    url: str, clock: Clock | None = None, *, keys=None, roles=None, mailer=None, links_to="", theme=None, **settings
+) -> AuthenticationSystem:
     """Accounts at an address; two of them at one address are like two processes (each has its own revocations)."""
     settings.setdefault("hash_cost", LEAST)
     settings.setdefault("hash_workers", 2)
     more = {} if clock is None else {"clock": clock}
     tokens = JWTManager(KEY if keys is None else keys, issuer="shop", **more)
+    more |= {"mailer": mailer, "links_to": links_to, "theme": theme}
     return AuthenticationSystem(SQLDatabase(url), tokens, roles=roles, settings=AccountSettings(**settings), **more)

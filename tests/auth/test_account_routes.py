@@ -179,6 +179,20 @@ async def test_a_cookie_follows_what_changes_at_once(shop):
     assert (await call(api, "GET", "/orders", headers={"cookie": kept})).status == 401
 
 
+async def test_the_browser_that_set_another_password_stays_signed_in_and_no_other(shop):
+    api, _ = shop
+    await post(api, "/auth/register", ALICE)
+    here, there = [
+        cookie(await post(api, "/auth/login", LOGIN | {"cookie": True}, **HERE)).partition(";")[0] for _ in range(2)
+    ]
+    for kept in (here, there):
+        assert (await call(api, "GET", "/orders", headers={"cookie": kept})).status == 200
+    changed = await post(api, "/auth/password", {"old": PASSWORD, "new": NEW_PASSWORD}, cookie=here, **HERE)
+    assert changed.status == 204
+    assert (await call(api, "GET", "/orders", headers={"cookie": here})).status == 200
+    assert (await call(api, "GET", "/orders", headers={"cookie": there})).status == 401
+
+
 async def test_sessions_are_seen_and_ended_by_their_owner_alone(shop):
     api, _ = shop
     await post(api, "/auth/register", ALICE)

@@ -78,6 +78,13 @@ async def test_a_key_that_is_remembered_ends_at_once_with_what_changes(accounts,
         await accounts.keys.identify(text)
 
 
+async def test_a_key_follows_its_owners_roles_at_once(accounts, alice):
+    _, text = await accounts.make_key(alice.id, "x", ["*"])
+    await accounts.keys.identify(text)
+    await accounts.set_roles(alice.id, ["reader"])
+    assert (await accounts.keys.identify(text)).roles == {"reader"}
+
+
 async def test_a_key_that_one_process_removed_counts_in_no_other_a_second_later(tmp_path):
     url = f"sqlite:///{tmp_path}/b.db"
     async with accounts_at(url) as here, accounts_at(url) as there:

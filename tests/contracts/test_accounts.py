@@ -10,7 +10,8 @@ import pytest
 
 import servers
 from auth_tools import NEW_PASSWORD, PASSWORD, accounts_at
-from consona.auth.errors import AccountDisabled, AccountLocked, LoginFailed, RefreshRefused, TokenRevoked
+from consona.auth.errors import AccountDisabled, AccountLocked, LinkRefused, LoginFailed, RefreshRefused, TokenRevoked
+from consona.auth.links import Purpose
 from consona.errors import Conflict
 
 
@@ -118,3 +119,12 @@ async def test_a_deleted_account_leaves_room_for_its_name(two):
         await there.refresh(session.refresh_token)
     assert (await there.register("alice", "alice@example.org", PASSWORD)).id != alice.id
     assert await here.sweep() >= 0
+
+
+async def test_a_link_of_a_mail_counts_once_whoever_follows_it(two):
+    alice = await two[0].register("alice", "alice@example.org", PASSWORD)
+    token = await two[0]._links.issue(alice.id, Purpose.RESET, alice.email, ttl=60)
+    done = await asyncio.gather(
+        *(two[n % 2].reset_password(token, f"{NEW_PASSWORD} {n}") for n in range(6)), return_exceptions=True
+    )
+    assert sum(isinstance(each, LinkRefused) for each in done) == 5

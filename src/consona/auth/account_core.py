@@ -18,15 +18,21 @@ from consona.auth.browser_sessions import BrowserSessions
 from consona.auth.devices import Devices
 from consona.auth.guesses import Guesses
 from consona.auth.jwt_manager import JWTManager
+from consona.auth.letters import Letters
+from consona.auth.links import Links
 from consona.auth.names import email_key, name_key
+from consona.auth.oauth.oauth2 import checked_url
 from consona.auth.password_rules import password_rules
 from consona.auth.passwords import HashCost, PasswordHashes
+from consona.auth.postman import Postman
 from consona.auth.revocation_feed import RevocationFeed
 from consona.auth.roles import Roles
 from consona.auth.schema import prepare
 from consona.auth.second_factors import SecondFactors
 from consona.auth.sessions import Sessions
-from consona.errors import Conflict, ConstraintFailed, FieldProblem, NotFound, ValidationError
+from consona.auth.theme import Theme
+from consona.errors import ConfigurationError, Conflict, ConstraintFailed, FieldProblem, NotFound, ValidationError
+from consona.mail import Mailer
 from consona.part import Health, Part, Status
 from consona.storage.sweeping import Sweeper
 from consona.telemetry.observer import Observer
@@ -55,6 +61,9 @@ class AccountCore(Part):
         name: str = "accounts",
         observer: Observer | None = None,
         clock: Callable[[], float] = time.time,
+        mailer: Mailer | None = None,
+        links_to: str = "",
+        theme: Theme | None = None,
     ) -> None:
         super().__init__(name, observer=observer)
         self.db = db
@@ -92,6 +101,11 @@ class AccountCore(Part):
         self._second_factors = SecondFactors(
             db, self.audit, issuer=tokens.issuer, secret=self._secret("second factors"), clock=clock
         )
+        self.mailer = mailer
+        self.theme = theme or Theme()
+        self.postman = Postman(self.observer)
+        self._links = Links(db, clock=clock)
+        self.letters = None if mailer is None else self._write_with(mailer, links_to)
         self._opened: contextlib.AsyncExitStack | None = None
         self._sweeper = Sweeper(self.sweep, pause_s=SWEEP_EVERY_S)
 
@@ -103,10 +117,27 @@ class AccountCore(Part):
 
         return secret
 
+    def _write_with(self, mailer: Mailer, links_to: str) -> Letters:
+        if not links_to:
+            raise ConfigurationError(
+                "Mails with links need to know where the links lead.", hint='links_to="https://shop.example/account"'
+            )
+        return Letters(
+            mailer,
+            self.postman,
+            self._links,
+            self._guesses,
+            links_to=checked_url(links_to).rstrip("/"),
+            service=self.tokens.issuer,
+            theme=self.theme,
+        )
+
     async def _open(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
             for part in (self.db, self.tokens, self.hashes):
                 await stack.enter_async_context(part)
+            if self.mailer is not None:
+                await stack.enter_async_context(self.mailer)
             await prepare(self.db)
             await self.hashes.use(await self._agreed_cost())
             await self.feed.look()
@@ -114,6 +145,8 @@ class AccountCore(Part):
             stack.push_async_callback(self.feed.stop)
             self._sweeper.start()
             stack.push_async_callback(self._sweeper.stop)
+            self.postman.start()
+            stack.push_async_callback(self.postman.stop)
             self._opened = stack.pop_all()
 
     async def _close(self) -> None:
@@ -150,6 +183,7 @@ class AccountCore(Part):
         self._require_started()
         with self.observer.operation("sweep") as op:
             removed = await self._sessions.sweep(keep=86_400.0) + await self._guesses.sweep() + await self.feed.sweep()
+            removed += await self._links.sweep()
             op.set(removed=removed)
             return removed
 
@@ -250,12 +284,15 @@ class AccountCore(Part):
         address: str = "",
         end_sessions: bool = False,
         but: str = "",
+        also: Callable[[Transaction], Awaitable[None]] | None = None,
         **detail: Any,
     ) -> Account:
-        """A change after which older tokens of the account do not count."""
+        """A change after which older tokens of the account do not count; `also` is done in the same transaction."""
         changes = ", ".join(f"{column} = :{column}" for column in columns)
 
         async def change(tx: Transaction) -> Row:
+            if also is not None:
+                await also(tx)
             await tx.execute(
                 f"UPDATE consona_accounts SET version = version + 1, {changes} WHERE id = :id",  # noqa: S608
                 columns | {"id": account},

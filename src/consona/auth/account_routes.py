@@ -10,7 +10,14 @@ from consona.auth.account import Account
 from consona.auth.api_keys import APIKeyInfo
 from consona.auth.browser_sessions import same_site
 from consona.auth.claims import Claims
-from consona.auth.errors import AccountDisabled, AccountLocked, LoginFailed, RefreshRefused, SecondFactorNeeded
+from consona.auth.errors import (
+    AccountDisabled,
+    AccountLocked,
+    LinkRefused,
+    LoginFailed,
+    RefreshRefused,
+    SecondFactorNeeded,
+)
 from consona.auth.second_factors import Enrolment
 from consona.auth.sessions import SessionInfo
 from consona.errors import Conflict, NotFound, PermissionDenied
@@ -54,6 +61,26 @@ class Refresh(msgspec.Struct, forbid_unknown_fields=True):
 class NewPassword(msgspec.Struct, forbid_unknown_fields=True):
     old: str
     new: str
+
+
+class NewEmail(msgspec.Struct, forbid_unknown_fields=True):
+    email: str
+    password: str
+    """The present one."""
+
+
+class Forgotten(msgspec.Struct, forbid_unknown_fields=True):
+    email: str
+    """The account's address, or its name."""
+
+
+class LinkToken(msgspec.Struct, forbid_unknown_fields=True):
+    token: str
+
+
+class Reset(msgspec.Struct, forbid_unknown_fields=True):
+    token: str
+    password: str
 
 
 class Code(msgspec.Struct, forbid_unknown_fields=True):
@@ -216,7 +243,40 @@ def account_routes(accounts: AuthenticationSystem) -> Routes:
         _session_of(claims)
         await accounts.remove_key(claims.subject, id)
 
+    if accounts.letters is not None:
+        _mail_routes(routes, accounts)
     return routes
+
+
+def _mail_routes(routes: Routes, accounts: AuthenticationSystem) -> None:
+    """The routes that send mails, and those that take what the mails bring."""
+
+    @routes.post("/verification", status=202, errors=[Conflict])
+    async def send_verification(claims: CurrentUser[Claims]) -> None:
+        """Send the mail that verifies this account's address once more."""
+        _session_of(claims)
+        await accounts.send_verification(claims.subject)
+
+    @routes.post("/verify", public=True, errors=[LinkRefused, AccountLocked, Conflict])
+    async def verify(body: LinkToken, request: Request) -> AccountView:
+        """Show that an address is yours, with the token of the link that was sent to it."""
+        return _view(await accounts.verify_email(body.token, address=request.client_address))
+
+    @routes.post("/email", status=202, errors=[LoginFailed, AccountLocked])
+    async def change_email(body: NewEmail, claims: CurrentUser[Claims], request: Request) -> None:
+        """Begin to give this account another address: a link is sent to it."""
+        _session_of(claims)
+        await accounts.change_email(claims.subject, body.email, body.password, address=request.client_address)
+
+    @routes.post("/forgot", status=202, public=True, errors=[AccountLocked])
+    async def forgot(body: Forgotten, request: Request) -> None:
+        """Send a link with which a new password can be set. The answer is the same where there is no such account."""
+        await accounts.forgot_password(body.email, address=request.client_address)
+
+    @routes.post("/reset", status=204, public=True, errors=[LinkRefused, AccountLocked, AccountDisabled])
+    async def reset(body: Reset, request: Request) -> None:
+        """Set a new password with the token of a link. All sessions end."""
+        await accounts.reset_password(body.token, body.password, address=request.client_address)
 
 
 def _session_of(claims: Claims) -> str:

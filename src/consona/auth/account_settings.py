@@ -29,6 +29,10 @@ class AccountSettings:
     hash_cost: HashCost | None = None
     """How much work a password's hash is; by default found out on the first start, and kept in the database."""
     hash_workers: int | None = None
+    verification_ttl: float = 86_400.0
+    """For so long a link counts that shows whose an e-mail address is."""
+    reset_ttl: float = 3600.0
+    """For so long a link counts with which a new password can be set."""
     claims: Callable[[Account], Mapping[str, Any]] = field(default=lambda account: {"name": account.name})
     """What an access token says beside what it must; whoever has the token can read it."""
     registration: bool = True
@@ -43,3 +47,7 @@ class AccountSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.refresh_grace <= 60 or not self.session_ttl >= 60:
             raise ConfigurationError("AccountSettings: refresh_grace is 0 to 60 seconds, session_ttl 60 or more.")
+        if not (60 <= self.reset_ttl <= 86_400 and 60 <= self.verification_ttl <= 30 * 86_400):
+            raise ConfigurationError(
+                "AccountSettings: reset_ttl is a minute to a day, verification_ttl a minute to thirty days."
+            )

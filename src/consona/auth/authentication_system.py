@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from consona.auth.account_guard import AccountGuard
 from consona.auth.account_settings import AccountSettings
-from consona.auth.credentials import Credentials
 from consona.auth.jwt_manager import JWTManager
 from consona.auth.managing import Managing
+from consona.auth.recovering import Recovering
 from consona.auth.registering import Registering
 from consona.auth.roles import Roles
 from consona.auth.signing_in import SigningIn
+from consona.auth.theme import Theme
+from consona.mail import Mailer
 from consona.rest.server.guards import Identity
 from consona.rest.server.requests import Request
 from consona.telemetry.observer import Observer
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["AuthenticationSystem"]
 
 
-class AuthenticationSystem(Registering, SigningIn, Credentials, Managing):
+class AuthenticationSystem(Registering, SigningIn, Recovering, Managing):
     """Accounts in a database, with sessions that can be ended everywhere within a second.
 
     Args:
@@ -43,6 +45,10 @@ class AuthenticationSystem(Registering, SigningIn, Credentials, Managing):
         roles: What each role may do.
         settings: Limits and habits.
         clock: Seconds since the epoch.
+        mailer: Who sends mails; with it, addresses are verified, and lost passwords are set anew. Started with this part.
+        links_to: The address of the pages that links in mails lead to, as browsers see it:
+            `https://shop.example/account` has `/verify?token=…` and `/reset?token=…`.
+        theme: Templates for mails and pages, if not those that come with Consona.
 
     Example:
         >>> import asyncio
@@ -69,8 +75,22 @@ class AuthenticationSystem(Registering, SigningIn, Credentials, Managing):
         name: str = "accounts",
         observer: Observer | None = None,
         clock: Callable[[], float] = time.time,
+        mailer: Mailer | None = None,
+        links_to: str = "",
+        theme: Theme | None = None,
     ) -> None:
-        super().__init__(db, tokens, roles=roles, settings=settings, name=name, observer=observer, clock=clock)
+        super().__init__(
+            db,
+            tokens,
+            roles=roles,
+            settings=settings,
+            name=name,
+            observer=observer,
+            clock=clock,
+            mailer=mailer,
+            links_to=links_to,
+            theme=theme,
+        )
         self._guard = AccountGuard(self)
 
     # As the guard of a server; see `AccountGuard`.

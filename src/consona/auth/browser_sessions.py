@@ -8,6 +8,7 @@ Source: RFC 6265bis (`__Host-`); F. Valsorda, "Cross-Site Request Forgery", 2025
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -107,10 +108,17 @@ class BrowserSessions:
         known = self._known.get(value)
         if known is None or not 0 <= now - known[1] < REMEMBER_S:
             known = await self._look(value, now)
-        claims = known[0]
-        if self._revocations.cover(claims):
-            raise TokenRevoked("The session was ended.")
-        return claims
+        if self._revocations.cover(known[0]):
+            known = await self._look_again(value, now)
+        return known[0]
+
+    async def _look_again(self, value: str, now: float) -> tuple[Claims, float]:
+        """The session was ended, or its account was changed and it goes on with what holds now."""
+        with contextlib.suppress(TokenInvalid):
+            known = await self._look(value, now)
+            if not self._revocations.cover(known[0]):
+                return known
+        raise TokenRevoked("The session was ended.")
 
     async def _look(self, value: str, now: float) -> tuple[Claims, float]:
         parts = _COOKIE.fullmatch(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from consona.auth.account import Account, Row
 from consona.auth.account_core import AccountCore
@@ -10,6 +11,9 @@ from consona.auth.api_keys import APIKeyInfo
 from consona.auth.errors import LoginFailed
 from consona.auth.second_factors import Enrolment
 from consona.auth.strangers import asked_by_strangers
+
+if TYPE_CHECKING:
+    from consona.sql.transaction import Transaction
 
 __all__ = ["Credentials"]
 
@@ -37,11 +41,7 @@ class Credentials(AccountCore):
         self._require_started()
         with asked_by_strangers(self.observer, "change_password"):
             row = await self._row(account)
-            await self._guesses.take(row.id, row.name, address=address)
-            if not await self.hashes.verify(row.password, old):
-                await self.audit.note("password change failed", account=row.id, address=address)
-                raise LoginFailed("Current password is incorrect.")
-            await self._guesses.forget(row.id, address=address)
+            await self._check_password(row, old, address=address, event="password change failed")
             return await self._set_password(row, new, session=session, actor=row.id, address=address)
 
     async def set_password(self, account: str, new: str, *, actor: str = "") -> Account:
@@ -55,12 +55,46 @@ class Credentials(AccountCore):
         with self.observer.operation("set_password"):
             return await self._set_password(await self._row(account), new, actor=actor)
 
-    async def _set_password(self, row: Row, new: str, *, actor: str, session: str = "", address: str = "") -> Account:
+    async def _check_password(self, row: Row, password: str, *, address: str, event: str) -> None:
+        """Go on only with the present password."""
+        await self._guesses.take(row.id, row.name, address=address)
+        if not await self.hashes.verify(row.password, password):
+            await self.audit.note(event, account=row.id, address=address)
+            raise LoginFailed("Current password is incorrect.")
+        await self._guesses.forget(row.id, address=address)
+
+    async def _set_password(
+        self,
+        row: Row,
+        new: str,
+        *,
+        actor: str,
+        session: str = "",
+        address: str = "",
+        also: Callable[[Transaction], Awaitable[None]] | None = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> Account:
         plain = self.rules.check(new, names=self._names(row.name, row.email), second_factor=bool(row.second_factor))
         kept = await self.hashes.make(plain)
-        return await self._change(
-            row.id, "password changed", {"password": kept}, actor=actor, address=address, end_sessions=True, but=session
+
+        async def with_it(tx: Transaction) -> None:
+            if also is not None:
+                await also(tx)
+            await self._links.forget(tx, row.id)
+
+        changed = await self._change(
+            row.id,
+            "password changed",
+            {"password": kept, **(columns or {})},
+            actor=actor,
+            address=address,
+            end_sessions=True,
+            but=session,
+            also=with_it,
         )
+        if self.letters is not None:
+            self.letters.tell(row, "password_changed")
+        return changed
 
     async def begin_second_factor(self, account: str) -> Enrolment:
         """What an app needs, so that it can make codes. Codes are asked for after `confirm_second_factor`.

@@ -5,6 +5,7 @@ AuthenticationError
 │   ├── TokenExpired      its time is over
 │   ├── TokenRevoked      it was taken back before its time was over
 │   └── RefreshRefused    a refresh token that does not count (any more)
+├── LinkRefused           a link from a mail that does not count (any more)
 ├── LoginFailed           no such account, or another password
 │   └── SecondFactorNeeded    the password is right, and a code is asked for
 ├── SignInRefused         another service refused, or its answer does not belong to our question
@@ -23,6 +24,7 @@ from consona.errors import AuthenticationError, ConsonaError, RateLimited
 __all__ = [
     "AccountDisabled",
     "AccountLocked",
+    "LinkRefused",
     "LoginFailed",
     "ProviderFailed",
     "RefreshRefused",
@@ -91,6 +93,14 @@ class RefreshRefused(TokenInvalid):
     """The refresh token is wrong, over, or was used before. After a second use the whole session is ended."""
 
     code = "auth.refresh_refused"
+
+
+class LinkRefused(AuthenticationError):
+    """A link that was sent by mail does not count: it was followed, is too old, or was never sent."""
+
+    code = "auth.link_refused"
+    status = 400
+    hint = "Ask for a new mail, and follow the link in the newest one."
 
 
 class RevocationsStale(ConsonaError):

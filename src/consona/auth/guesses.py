@@ -28,6 +28,9 @@ _INSERT: Final = {
     "postgresql": "INSERT INTO consona_guesses VALUES (?, 1, ?) ON CONFLICT DO NOTHING",
     "mysql": "INSERT IGNORE INTO consona_guesses VALUES (?, 1, ?)",
 }
+MAILS: Final = 5
+MAILS_S: Final = 3600.0
+"""So many mails with links an account is sent in so many seconds."""
 UNKNOWN_NAMES: Final = 4096
 """Guesses at names that do not exist share so many counters, so that inventing names fills no table."""
 
@@ -101,9 +104,44 @@ class Guesses:
             return
         await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", self._pair(account, address))
         for name in (f"a:{account}", f"i:{address_key(address)}"):
-            await self._db.execute(
-                "UPDATE consona_guesses SET guesses = guesses - 1 WHERE name = ? AND guesses > 0", name
-            )
+            await self._forget_one(name)
+
+    async def _forget_one(self, name: str) -> None:
+        await self._db.execute("UPDATE consona_guesses SET guesses = guesses - 1 WHERE name = ? AND guesses > 0", name)
+
+    async def take_link(self, address: str) -> None:
+        """Take one guess at the links of mails. There are 2^256 of each, so it is counted by address alone.
+
+        Raises:
+            AccountLocked: This address has none left now.
+        """
+        if address:
+            lockout = self._lockout
+            await self._count(f"i:{address_key(address)}", lockout.address_guesses, lockout.seconds)
+            await self._count(f"l:{address_key(address)}", lockout.guesses, lockout.seconds)
+
+    async def forget_link(self, address: str) -> None:
+        """That guess was right."""
+        if address:
+            await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", f"l:{address_key(address)}")
+            await self._forget_one(f"i:{address_key(address)}")
+
+    async def ask(self, address: str) -> None:
+        """Count a question for a mail.
+
+        Raises:
+            AccountLocked: This address asks too often.
+        """
+        if address:
+            await self._count(f"q:{address_key(address)}", self._lockout.address_guesses, self._lockout.seconds)
+
+    async def mail(self, account: str) -> bool:
+        """Whether an account may be sent one more mail with a link now; it is counted."""
+        try:
+            await self._count(f"m:{account}", MAILS, MAILS_S)
+        except AccountLocked:
+            return False
+        return True
 
     async def locked(self, account: str) -> float:
         """For how many seconds no guess at this account is taken from anywhere unknown; 0.0 where one is."""

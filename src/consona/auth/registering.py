@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 
 from consona.auth.account import COLUMNS, Account, Row
 from consona.auth.account_core import AccountCore
+from consona.auth.links import Purpose
 from consona.auth.names import email_key, name_key
 from consona.auth.strangers import asked_by_strangers
 
@@ -17,7 +18,7 @@ class Registering(AccountCore):
     """Accounts themselves."""
 
     async def register(self, name: str, email: str, password: str, *, roles: Iterable[str] = ()) -> Account:
-        """A new account.
+        """A new account. Where there is a mailer, its address is sent a link that verifies it.
 
         Args:
             name: 1 to 64 letters and digits of any script, and `._-`.
@@ -35,6 +36,8 @@ class Registering(AccountCore):
             plain = self.rules.check(password, names=self._names(name, email))
             row = self._new_row(name, email, roles, password=await self.hashes.make(plain))
             await self._insert(row, key, address)
+            if self.letters is not None and email:
+                self.letters.link(row, Purpose.VERIFY, email, ttl=self.settings.verification_ttl)
             return row.account
 
     async def find(self, name: str) -> Account | None:
@@ -76,4 +79,5 @@ class Registering(AccountCore):
             await self.db.execute("DELETE FROM consona_sessions WHERE account = ?", account)
             await self.db.execute("DELETE FROM consona_identities WHERE account = ?", account)
             await self.db.execute("DELETE FROM consona_api_keys WHERE account = ?", account)
+            await self.db.execute("DELETE FROM consona_links WHERE account = ?", account)
             await self.db.execute("DELETE FROM consona_accounts WHERE id = ?", account)

@@ -101,6 +101,17 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             last_used DOUBLE PRECISION)""",
         "CREATE INDEX consona_api_keys_account ON consona_api_keys (account)",
     ),
+    (
+        """CREATE TABLE IF NOT EXISTS consona_links (
+            id VARCHAR(40) PRIMARY KEY,
+            account VARCHAR(40) NOT NULL,
+            purpose VARCHAR(20) NOT NULL,
+            email VARCHAR(254) NOT NULL,
+            hash VARCHAR(64) NOT NULL,
+            expires_at DOUBLE PRECISION NOT NULL)""",
+        "CREATE INDEX consona_links_account ON consona_links (account)",
+        "CREATE INDEX consona_links_expires ON consona_links (expires_at)",
+    ),
 )
 
 

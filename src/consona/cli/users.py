@@ -28,6 +28,7 @@ class Action(StrEnum):
     ADD = "add"
     SHOW = "show"
     ROLES = "roles"
+    RESET = "reset"
     PASSWORD = "password"  # noqa: S105 the name of an action
     DISABLE = "disable"
     ENABLE = "enable"
@@ -38,7 +39,10 @@ class Action(StrEnum):
 
 
 def users(
-    action: Annotated[Action, typer.Argument(help="What to do; audit checks the log and prints it.")],
+    action: Annotated[
+        Action,
+        typer.Argument(help="What to do; reset sends the mail for a new password; audit checks the log and prints it."),
+    ],
     target: Annotated[str, typer.Argument(help="The accounts, as module:attribute.")],
     name: Annotated[
         str, typer.Argument(help="The account's name or e-mail address; all but list and audit need it.")
@@ -96,6 +100,8 @@ async def _done(
             account = await accounts.set_roles(account.id, roles, actor=actor)
         elif action is Action.PASSWORD:
             account = await accounts.set_password(account.id, password, actor=actor)
+        elif action is Action.RESET:
+            await accounts.forgot_password(account.name)
         elif action is Action.DISABLE:
             account = await accounts.disable(account.id, actor=actor)
         elif action is Action.ENABLE:
