@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         FieldProblem,
         GapError,
         LeaseLost,
+        LockLost,
+        LockTimeout,
         MigrationError,
         MissingExtra,
         NotFound,
@@ -133,6 +135,8 @@ __all__ = [
     "JWTManager",
     "Json",
     "LeaseLost",
+    "LockLost",
+    "LockTimeout",
     "Mail",
     "Mailer",
     "MessageQueue",
@@ -189,7 +193,7 @@ _NAMES: Final[dict[str, str]] = {
         "APIError AddressError AuthenticationError BulkheadFull CircuitOpen CommitUnknown"
         " ConfigurationError Conflict ConnectError ConnectionLost ConsonaError ConstraintFailed"
         " DatabaseCorrupt DatabaseLocked DatabaseReadOnly DeadlineExceeded DeliveryError DiskFull"
-        " FieldProblem GapError LeaseLost MigrationError MissingExtra NotFound NotStarted PermissionDenied"
+        " FieldProblem GapError LeaseLost LockLost LockTimeout MigrationError MissingExtra NotFound NotStarted PermissionDenied"
         " PipelineError PoolTimeout QueryError QueueFull RateLimited StatementError TransactionConflict TransactionOpen"
         " ValidationError"
     ),

@@ -24,6 +24,8 @@
     │   ├── DatabaseLocked          somebody else held it for too long; nothing was written
     │   ├── DatabaseReadOnly
     │   ├── DiskFull
+    │   ├── LockLost                a lock by name ended before the work that it was for
+    │   ├── LockTimeout             somebody else had the lock for too long
     │   ├── PoolTimeout             no connection was free in time; the message says who holds them
     │   ├── StatementError          the statement cannot be understood: its syntax, or a name that does not exist
     │   ├── TransactionConflict     others were in the way: a deadlock, or changes that cannot be put in an order
@@ -66,6 +68,8 @@ __all__ = [
     "FieldProblem",
     "GapError",
     "LeaseLost",
+    "LockLost",
+    "LockTimeout",
     "MigrationError",
     "MissingExtra",
     "NotFound",
@@ -386,6 +390,22 @@ class DatabaseReadOnly(QueryError):
 
     code = "query.read_only"
     hint = "Check who may write the file and its folder, and whether the disk is mounted read-only."
+
+
+class LockLost(QueryError):
+    """A lock by name ended before the work that it was for: its connection broke. Somebody else may have had it meanwhile."""
+
+    code = "query.lock_lost"
+    hint = "Look at what the work changed. Where it must never overlap, let the database decide: a transaction, a UNIQUE rule."
+
+
+class LockTimeout(QueryError):
+    """Somebody else had a lock by name for too long; the work that it is for did not begin. The message says who."""
+
+    code = "query.lock_timeout"
+    status = 503
+    retryable = True
+    hint = "Wait longer (`wait=`), or leave the work to whoever does it now."
 
 
 class PoolTimeout(QueryError):

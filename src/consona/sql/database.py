@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, get_args
 
@@ -40,6 +41,7 @@ from consona.sql.engine import (
 )
 from consona.sql.many_rows import DEADLINE_S
 from consona.sql.migrations.runner import MigrationRun, Migrations
+from consona.sql.named_lock import NamedLocks
 from consona.sql.placeholders import Statement
 from consona.sql.queries import Queries, Statements
 from consona.sql.slow_queries import SlowQueries, SlowQuery
@@ -108,6 +110,7 @@ class SQLDatabase(Part, Queries):
         self._statements = Statements(self.dialect, self.observer)
         self._slow = SlowQueries(self.observer, target)
         self.observer.finer = self._statements.figures.each
+        self._locks = NamedLocks(self)
         self._open_in: dict[asyncio.Task[Any] | None, Transaction] = {}
         self._cache_bytes = cache_bytes
         self._cache: QueryCache | None = None
@@ -220,6 +223,29 @@ class SQLDatabase(Part, Queries):
 
         runner = Policy(retry=retry).bind(self.name)
         return await runner.run(once, retry_if=_worth_a_retry)
+
+    def lock(self, name: str, *, wait: float = 5.0) -> AbstractAsyncContextManager[None]:
+        """Let one at a time do something, among all tasks and programs on this database: `async with db.lock("report"):`.
+
+        It locks no table, only its name. It ends with the block, and with the program that has it, however that
+        ends. On servers it takes one connection of the pool while it is held.
+
+        Args:
+            name: What all who do it call it. Each database has its own names.
+            wait: Seconds to wait where somebody else has it; 0 tries once.
+
+        Raises:
+            LockTimeout: (when entered) Somebody else had it for too long; the message says who.
+            LockLost: (when left) The connection that it was on broke meanwhile.
+
+        Example:
+            >>> async def main():
+            ...     async with SQLDatabase("sqlite://example-lock") as db, db.lock("nightly report"):
+            ...         return "nobody else makes it now"
+            >>> asyncio.run(main())
+            'nobody else makes it now'
+        """
+        return self._locks.hold(name, wait_s=wait, where=caller())
 
     def _bulk_transaction(self) -> Transaction:
         return self.transaction(name="many rows", deadline=DEADLINE_S)

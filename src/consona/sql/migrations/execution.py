@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from consona.errors import CommitUnknown, ConsonaError, QueryError
 from consona.sql.dialect import MYSQL, SQLITE
 from consona.sql.engine import Begin, Session
+from consona.sql.locks import who
 from consona.sql.migrations.errors import MigrationFailed
 from consona.sql.migrations.folder import Migration
-from consona.sql.migrations.history import History, Row, utc_now, who
+from consona.sql.migrations.history import History, Row, utc_now
 from consona.sql.migrations.plan import Plan
 from consona.sql.migrations.python_step import PythonStep
 from consona.sql.migrations.schema import fingerprint

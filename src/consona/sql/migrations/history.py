@@ -6,9 +6,6 @@ beside those of Consona's other tables.
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -143,12 +140,3 @@ _LOOK: Final = {
 
 def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def who() -> str:
-    """Who runs migrations here: `ada@laptop, process 4711`."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container without a name for its user
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}, process {os.getpid()}"[:200]

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from consona.errors import ConfigurationError
 from consona.sql.dialect import MYSQL, POSTGRESQL
 from consona.sql.engine import Session, SupportsPinning
+from consona.sql.locks import FileLock, Lock, MemoryLock, MySQLLock, PostgreSQLLock, held, who
 from consona.sql.migrations.check import Finding, check
-from consona.sql.migrations.errors import MigrationConflict, MigrationFailed, MigrationFileError
+from consona.sql.migrations.errors import MigrationConflict, MigrationFailed, MigrationFileError, MigrationLocked
 from consona.sql.migrations.execution import Execution
 from consona.sql.migrations.folder import Migration, read_folder
-from consona.sql.migrations.history import History, Row, utc_now, who
-from consona.sql.migrations.lock import FileLock, Lock, MemoryLock, MySQLLock, PostgreSQLLock, held
+from consona.sql.migrations.history import History, Row, utc_now
 from consona.sql.migrations.plan import MigrationStatus, Plan
 from consona.sql.migrations.schema import fingerprint
 from consona.sql.migrations.script import Direction, Script
@@ -216,7 +216,7 @@ class Migrations:
             if dry_run:
                 yield session
                 return
-            async with held(self._lock(session), self.db.name, wait_s=self.wait):
+            async with held(self._lock(session), wait_s=self.wait, refused=self._refused):
                 await self._history.prepare(session)
                 try:
                     yield session
@@ -225,12 +225,19 @@ class Migrations:
 
     def _lock(self, session: Session) -> Lock:
         if self.db.dialect is POSTGRESQL:
-            return PostgreSQLLock(session)
+            return PostgreSQLLock(session, "migrations")
         if self.db.dialect is MYSQL:
-            return MySQLLock(session)
+            return MySQLLock(session, "migrations")
         engine = self.db.native
         path: str = engine._connector.path
-        return FileLock(path) if path else MemoryLock(engine.name)
+        return FileLock(f"{path}-migrating") if path else MemoryLock(engine.name)
+
+    def _refused(self, holder: str) -> MigrationLocked:
+        return MigrationLocked(
+            f"{self.db.name} is being migrated by {holder or 'somebody else'}, for more than {self.wait:g} s.",
+            database=self.db.name,
+            holder=holder,
+        )
 
     async def _plan(self, session: Session, migrations: Sequence[Migration]) -> Plan:
         rows = await self._history.rows(session)

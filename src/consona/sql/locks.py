@@ -1,36 +1,38 @@
-"""One runner at a time for each database, however many processes start at once.
+"""Locks by name that hold between processes, and end with whoever has them.
 
 PostgreSQL and MariaDB have locks that end with the connection that holds them; a SQLite file has a lock
 file beside it, whose lock ends with its process. All of them are asked for again and again, since
 waiting inside the server would stand in the way of a CREATE INDEX CONCURRENTLY.
+
+Sources: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS,
+https://mariadb.com/kb/en/get_lock/, flock(2).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import hashlib
 import os
 import random
+import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from consona.errors import ConsonaError, LockLost
 from consona.sql.dialect import MYSQL, POSTGRESQL
 from consona.sql.engine import Session
-from consona.sql.migrations.errors import MigrationLocked
-from consona.sql.migrations.history import who
 from consona.sql.placeholders import compile_statement
 from consona.storage.turn import try_lock, unlock
 
-__all__ = ["FileLock", "Lock", "MemoryLock", "MySQLLock", "PostgreSQLLock", "held"]
+__all__ = ["FileLock", "Lock", "MemoryLock", "MySQLLock", "PostgreSQLLock", "held", "who"]
 
 PAUSE_S: Final = 0.02
 LONGEST_PAUSE_S: Final = 0.25
-KEY: Final = int.from_bytes(hashlib.sha256(b"consona migrations").digest()[:8], "big", signed=True)
-"""The number that PostgreSQL's lock has in each database."""
 
 
 class Lock(Protocol):
@@ -38,47 +40,68 @@ class Lock(Protocol):
 
     async def take(self) -> bool: ...
 
-    async def give_back(self) -> None: ...
+    async def give_back(self) -> bool:
+        """False where it was lost before: the connection that it was on is another one now."""
 
     async def holder(self) -> str:
         """Who has it, in words; empty where that is not known."""
 
 
+def who() -> str:
+    """Who this program is, for others who wait: `ada@laptop, process 4711`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container without a name for its user
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}, process {os.getpid()}"[:200]
+
+
 @asynccontextmanager
-async def held(lock: Lock, name: str, *, wait_s: float) -> AsyncGenerator[None]:
+async def held(lock: Lock, *, wait_s: float, refused: Callable[[str], Exception]) -> AsyncGenerator[None]:
     """Have the lock for the time of the block.
 
+    Args:
+        lock: Which one.
+        wait_s: How long to wait where somebody else has it.
+        refused: Makes the error for who waited in vain; gets who has it, in words, or nothing.
+
     Raises:
-        MigrationLocked: Somebody else had it for `wait_s` seconds.
+        LockLost: It ended before the block did.
     """
     until, pause = time.monotonic() + wait_s, PAUSE_S
     while not await lock.take():
-        if time.monotonic() >= until:
-            holder = await lock.holder()
-            raise MigrationLocked(
-                f"{name} is being migrated by {holder or 'somebody else'}, for more than {wait_s:g} s.",
-                database=name,
-                holder=holder,
-            )
-        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+        left = until - time.monotonic()
+        if left <= 0:
+            raise refused(await lock.holder())
+        await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311  no secret
         pause = min(pause * 1.5, LONGEST_PAUSE_S)
     try:
         yield
-    finally:
-        await lock.give_back()
+    except BaseException:
+        with contextlib.suppress(ConsonaError):  # what happened in the block is what the caller must hear
+            await lock.give_back()
+        raise
+    lost: ConsonaError | None = None
+    try:
+        kept = await lock.give_back()
+    except ConsonaError as error:
+        kept, lost = False, error
+    if not kept:
+        raise LockLost("The lock ended before the work that it was for.") from lost
 
 
 class PostgreSQLLock:
     """An advisory lock of a session; each database has its own."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, purpose: str) -> None:
         self._session = session
+        self._key = int.from_bytes(hashlib.sha256(f"consona {purpose}".encode()).digest()[:8], "big", signed=True)
 
     async def take(self) -> bool:
-        return bool(await self._ask("SELECT pg_try_advisory_lock(?)", KEY))
+        return bool(await self._ask("SELECT pg_try_advisory_lock(?)", self._key))
 
-    async def give_back(self) -> None:
-        await self._ask("SELECT pg_advisory_unlock(?)", KEY)
+    async def give_back(self) -> bool:
+        return bool(await self._ask("SELECT pg_advisory_unlock(?)", self._key))
 
     async def holder(self) -> str:
         found = await self._ask(
@@ -87,7 +110,7 @@ class PostgreSQLLock:
             " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
             " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             " AND (l.classid::bigint << 32) | l.objid::bigint = ?",
-            KEY,
+            self._key,
         )
         return str(found or "")
 
@@ -99,17 +122,18 @@ class PostgreSQLLock:
 class MySQLLock:
     """A named lock of a session. Names hold for a whole server, so the database is part of it."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, purpose: str) -> None:
         self._session = session
+        self._key = hashlib.sha256(purpose.encode()).hexdigest()[:20]  # with the rest 61 of the 64 characters allowed
 
     async def take(self) -> bool:
-        return bool(await self._ask(f"SELECT GET_LOCK({_NAME}, 0)") == 1)
+        return bool(await self._ask(f"SELECT GET_LOCK({_NAME}, 0)", self._key) == 1)
 
-    async def give_back(self) -> None:
-        await self._ask(f"SELECT RELEASE_LOCK({_NAME})")
+    async def give_back(self) -> bool:
+        return bool(await self._ask(f"SELECT RELEASE_LOCK({_NAME})", self._key) == 1)
 
     async def holder(self) -> str:
-        session = await self._ask(f"SELECT IS_USED_LOCK({_NAME})")
+        session = await self._ask(f"SELECT IS_USED_LOCK({_NAME})", self._key)
         if session is None:
             return ""
         who_it_is = await self._ask(
@@ -122,14 +146,14 @@ class MySQLLock:
         return rows[0][0] if rows else None
 
 
-_NAME: Final = "CONCAT('consona_', LEFT(SHA2(DATABASE(), 256), 32), '_migrations')"
+_NAME: Final = "CONCAT('consona_', LEFT(SHA2(DATABASE(), 256), 32), '_', ?)"
 
 
 class FileLock:
-    """A lock file beside a SQLite file. It is there while somebody migrates, and says who."""
+    """A lock file beside a SQLite file. It is there while somebody has the lock, and says who."""
 
-    def __init__(self, database: str) -> None:
-        self._path = Path(f"{database}-migrating")
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
         self._fd = -1
 
     async def take(self) -> bool:
@@ -147,12 +171,13 @@ class FileLock:
         os.write(fd, b" " + who().encode())  # the first byte is what Windows locks, so that others cannot read it
         return True
 
-    async def give_back(self) -> None:
+    async def give_back(self) -> bool:
         with contextlib.suppress(OSError):
             self._path.unlink()
         with contextlib.suppress(OSError):
             unlock(self._fd)
         os.close(self._fd)
+        return True
 
     async def holder(self) -> str:
         try:
@@ -175,8 +200,9 @@ class MemoryLock:
         _in_memory.add(self._name)
         return True
 
-    async def give_back(self) -> None:
+    async def give_back(self) -> bool:
         _in_memory.discard(self._name)
+        return True
 
     async def holder(self) -> str:
         return "another task of this process"
