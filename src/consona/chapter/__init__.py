@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ValidationError,
     )
     from consona.chapter.jwt_manager import JWTManager
+    from consona.chapter.message_queue import MessageQueue
     from consona.chapter.narration import narrate, show, think
     from consona.chapter.oauth_provider import OAuthProvider
     from consona.chapter.social_auth_manager import SocialAuthManager
@@ -34,6 +35,7 @@ __all__ = [
     "AuthenticationError",
     "AuthenticationSystem",
     "JWTManager",
+    "MessageQueue",
     "OAuthError",
     "OAuthProvider",
     "RouteNotFoundError",
@@ -51,6 +53,7 @@ _NAMES: Final[dict[str, str]] = {
     "authentication_system": "AuthenticationSystem",
     "jwt_manager": "JWTManager",
     "errors": "APIError AuthenticationError OAuthError RouteNotFoundError ValidationError",
+    "message_queue": "MessageQueue",
     "narration": "narrate show think",
     "oauth_provider": "OAuthProvider",
     "social_auth_manager": "SocialAuthManager",

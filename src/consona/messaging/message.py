@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from consona.errors import LeaseLost
+from consona.errors import ConsonaError, LeaseLost
 from consona.messaging.bodies import decoded
 from consona.messaging.engine import Failure, Lease
 
@@ -15,6 +18,8 @@ if TYPE_CHECKING:  # the queue makes messages, so the import can only go one way
     from consona.storage.transaction import SharedTransaction
 
 __all__ = ["Message"]
+
+log = logging.getLogger("consona.queue")
 
 
 class Message:
@@ -95,6 +100,27 @@ class Message:
             LeaseLost: Somebody else has it now.
         """
         self.lease = await self.queue.extend(self, lease)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """While the block runs, extend the lease again and again before it ends: `async with message.kept(): ...`."""
+        keeping = asyncio.create_task(self._keep(), name=f"lease of {self.id}")
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _keep(self) -> None:
+        while self._open:
+            await asyncio.sleep(self.queue.lease / 3)
+            try:
+                await self.extend()
+            except LeaseLost:
+                return  # whoever acknowledges it is told
+            except ConsonaError as error:
+                log.warning("%s: a lease could not be extended: %s", self.queue.name, error.message)
 
     async def __aenter__(self) -> Self:
         return self
