@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, Final
 
 import uvicorn
@@ -24,12 +25,12 @@ import uvicorn
 from consona.rest.server.certificate import LOOK_EVERY, Certificate
 from consona.rest.server.problems import HTTPError
 from consona.rest.server.settings import ServerSettings
+from consona.rest.server.uvicorn_internals import check_internals
 
-_HTTPProtocol: Any
-try:
+_HTTPProtocol: Any = None
+if find_spec("httptools") is not None:  # it is for CPython only; without it, uvicorn's own limits have to do
+    check_internals()
     from consona.rest.server.http_protocol import HTTPProtocol as _HTTPProtocol
-except ImportError:  # pragma: no cover - httptools is for CPython only
-    _HTTPProtocol = None
 
 __all__ = ["Config", "Server"]
 
@@ -65,8 +66,6 @@ class Config(uvicorn.Config):
         self.refused: Callable[[HTTPError], None] = getattr(application, "note_refusal", lambda _: None)
         self.begin_drain: Callable[[], None] = getattr(application, "begin_drain", lambda: None)
         self.certificate = certificate
-        if certificate is not None:
-            options["ssl_context_factory"] = lambda *_: certificate.context
         super().__init__(
             application if wrapped is None else wrapped,
             log_config=None,
@@ -79,6 +78,11 @@ class Config(uvicorn.Config):
             ws_max_size=getattr(application, "max_message", 16 * 1024 * 1024),  # uvicorn's own
             **options,
         )
+
+    def load(self) -> None:
+        super().load()
+        if self.certificate is not None:
+            self.ssl = self.certificate.context
 
 
 class Server(uvicorn.Server):
