@@ -211,7 +211,7 @@ async def test_a_new_consumer_begins_where_it_is_told_to(url, start):
     got, clock = [], Clock()
     async with EventBus(url, clock=clock) as before:
         await before.publish(OrderPlaced(1))
-        position = await before.log.end(before.stream)
+        position = await before.log.end(before.log_stream)
         clock.advance(60)
         at = datetime.fromtimestamp(clock.now, UTC)
         await before.publish(OrderPlaced(2))
@@ -418,8 +418,8 @@ async def test_a_record_that_is_no_event_stops_nobody(url):
         got.append(event)
 
     async with bus:
-        await bus.log.append(bus.stream, b"\x00", headers={"hello": "x"})
-        await bus.log.append(bus.stream, b"{}", headers={"type": "order.placed"})  # neither id nor source
+        await bus.log.append(bus.log_stream, b"\x00", headers={"hello": "x"})
+        await bus.log.append(bus.log_stream, b"{}", headers={"type": "order.placed"})  # neither id nor source
         await bus.publish(OrderPlaced(1))
         await bus.work(until_empty=True)
         assert len([each async for each in bus.dead_letters("all")]) == 1
@@ -437,7 +437,7 @@ async def test_a_consumer_that_fell_behind_what_is_kept_says_so_and_is_moved_by_
         await bus.publish(OrderPlaced(0))
         await bus.work(until_empty=True)
         await bus.publish_many([OrderPlaced(number) for number in range(1, 5)])
-        await bus.log.trim(bus.stream)
+        await bus.log.trim(bus.log_stream)
         working = asyncio.create_task(bus.work())
         await until(lambda: bus._consumers[0].problem is not None, what="the gap")
         health = await bus.check()

@@ -23,7 +23,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 from uuid import uuid4
@@ -38,7 +38,9 @@ from consona.events.event import Upcasters, event_type, matcher
 from consona.events.handler import Handler, Subscription, subscribed
 from consona.events.lease import Lease
 from consona.events.outbox import Outbox, Relay
+from consona.events.processor import Processor
 from consona.events.records import TRACE, Received, entry_of, received_of, wrapped
+from consona.events.stream import Stream, View
 from consona.log.log import Entry, Log, Retention
 from consona.part import Health, Part, Status
 from consona.resilience.retry import Retry
@@ -124,7 +126,7 @@ class EventBus(Part):
         self.address = Address.parse(target)
         self.source = source or f"/{name}"
         self.retention = retention
-        self.stream = f"events/{name}"
+        self.log_stream = f"events/{name}"
         """Its stream in the log."""
         self.process = f"{os.getpid()}-{uuid4().hex[:8]}"
         self.log = Log(self.address, name=f"{name} log", retention=retention, observer=self.observer, clock=clock)
@@ -145,7 +147,12 @@ class EventBus(Part):
             for part in self._parts():
                 await part.start()
                 opened.append(part)
-            self._consumers = [Consumer(self, each, clock=self._clock) for each in self._subscriptions]
+            self._consumers = [
+                Consumer(self, each, clock=self._clock)
+                if each.view is None
+                else Processor(self, each, each.view, clock=self._clock)
+                for each in self._subscriptions
+            ]
             for consumer in self._consumers:
                 await consumer.prepare()
         except BaseException:
@@ -253,7 +260,7 @@ class EventBus(Part):
             await self._append(entries)
             return
         if not isinstance(tx, Transaction) or self._is_ours(tx.database):
-            await self.log.append_many(self.stream, entries, tx=tx)
+            await self.log.append_many(self.log_stream, entries, tx=tx)
             return
         for outbox in self._outboxes:
             if outbox.db is tx.database:
@@ -265,7 +272,7 @@ class EventBus(Part):
         )
 
     async def _append(self, entries: Sequence[Entry]) -> None:
-        await self.log.append_many(self.stream, entries)
+        await self.log.append_many(self.log_stream, entries)
 
     def _is_ours(self, db: SQLDatabase) -> bool:
         """Whether the bus's log lies in this database, so that it shares its transactions."""
@@ -323,6 +330,28 @@ class EventBus(Part):
             return handler
 
         return register
+
+    def stream(self, *events: type | str) -> Stream:
+        """Figures over these events (classes or patterns, see `on`), computed wherever the bus works.
+
+        Example:
+            >>> import msgspec
+            >>> class Sold(msgspec.Struct):
+            ...     item: str
+            >>> from consona.events.aggregates import count
+            >>> bus = EventBus("memory://")
+            >>> sales = bus.stream(Sold).key_by(lambda sold: sold.item).window(minutes=5).aggregate("sales", n=count())
+        """
+        return Stream(self, events)
+
+    def _add_view(self, view: View) -> None:
+        """See `WindowedStream.aggregate`."""
+
+        async def figures(event: Any) -> None:
+            """Stands in the list of handlers under the view's name."""
+
+        self.on(*view.stream.events, durable=view.durable, start=view.start)(figures)
+        self._subscriptions[-1] = replace(self._subscriptions[-1], view=view)
 
     def upcast(
         self, declared: type, *, from_version: int
@@ -393,9 +422,9 @@ class EventBus(Part):
         names = [each if isinstance(each, str) else event_type(each).name for each in patterns]
         wants = matcher(names or [">"])
         position = after if since is None else await self.position_of(since)
-        last = await self.log.end(self.stream) if until is None else until
+        last = await self.log.end(self.log_stream) if until is None else until
         while position < last:
-            page = await self.log.read(self.stream, after=position)
+            page = await self.log.read(self.log_stream, after=position)
             if not page.records:
                 return
             for record in page.records:
@@ -412,15 +441,15 @@ class EventBus(Part):
             ConfigurationError: It is none of those, or a time without its zone.
         """
         if place == "new":
-            return await self.log.end(self.stream)
+            return await self.log.end(self.log_stream)
         if place == "beginning":
-            return await self.log.begin(self.stream)
+            return await self.log.begin(self.log_stream)
         if isinstance(place, datetime):
             if place.tzinfo is None:
                 raise ConfigurationError(
                     f"{place} has no time zone.", hint="Use datetime.now(UTC), or a time with its zone."
                 )
-            return await self.log.position_at(self.stream, place.timestamp())
+            return await self.log.position_at(self.log_stream, place.timestamp())
         if type(place) is int and place >= 0:
             return place
         raise ConfigurationError(
@@ -436,13 +465,14 @@ class EventBus(Part):
         position = await self.position_of(place)
         with self.observer.operation("seek", durable) as op:
             op.set(position=position)
+            await self.store.delete(f"stream/{durable}/mark")  # a view begins anew
             await self.store.put(f"position/{durable}", b"%d" % position)
         return position
 
     async def consumers(self) -> list[ConsumerState]:
         """Every durable consumer that ever took its place, sorted by name."""
         self._require_started()
-        end = await self.log.end(self.stream)
+        end = await self.log.end(self.log_stream)
         problems = {each.name: each.problem.message for each in self._consumers if each.problem is not None}
         found = []
         async for item in self.store.scan("position/"):

@@ -141,7 +141,7 @@ class Consumer:
             await self._load()
         while not self._stopping.is_set():
             try:
-                page = await self.bus.log.read(self.bus.stream, after=self.position, limit=PAGE)
+                page = await self.bus.log.read(self.bus.log_stream, after=self.position, limit=PAGE)
             except GapError as error:
                 if not isinstance(self.problem, GapError):
                     log.error("%s of %s stands still: %s", self.name, self.bus.name, error.message)  # noqa: TRY400  no trace
@@ -171,7 +171,7 @@ class Consumer:
         return True
 
     async def _wait(self) -> None:
-        waiting = asyncio.create_task(self.bus.log.wait(self.bus.stream, after=self.position, timeout=IDLE_S))
+        waiting = asyncio.create_task(self.bus.log.wait(self.bus.log_stream, after=self.position, timeout=IDLE_S))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,7 @@ from consona.events.records import Received
 from consona.sql.transaction import Transaction
 
 if TYPE_CHECKING:
+    from consona.events.stream import View
     from consona.resilience.retry import Retry
     from consona.sql.database import SQLDatabase
 
@@ -42,6 +43,8 @@ class Subscription:
     """The type of the handler's first parameter."""
     extra: dict[str, type]
     """Its further parameters, by name: `Received` or `Transaction`."""
+    view: View | None = None
+    """The figures that it keeps up to date, where it is no handler of a user's."""
 
     async def call(self, received: Received, upcasters: Upcasters, tx: Transaction | None) -> None:
         """Handle one event.
