@@ -9,6 +9,7 @@ from itertools import count as counting
 import msgspec
 import pytest
 
+import database_servers
 from consona import EventBus, event
 from consona.errors import ConfigurationError
 from consona.events import consumer
@@ -38,9 +39,13 @@ def its_time(order):
     return NOON + timedelta(minutes=order.minute)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, pytest.param("postgresql", marks=pytest.mark.servers)])
 def url(request, tmp_path):
-    return ENGINES[request.param](tmp_path)
+    if request.param == "postgresql":
+        with database_servers.quiet_postgresql() as url:
+            yield url
+    else:
+        yield ENGINES[request.param](tmp_path)
 
 
 def shown(result):

@@ -10,6 +10,7 @@ from itertools import count
 import msgspec
 import pytest
 
+import database_servers
 from consona.errors import ConfigurationError, NotFound, NotStarted, ValidationError
 from consona.events.bus import EventBus
 from consona.events.cloudevents import CloudEvent
@@ -42,9 +43,13 @@ class OrderPaid:
     id: int
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, pytest.param("postgresql", marks=pytest.mark.servers)])
 def url(request, tmp_path):
-    return ENGINES[request.param](tmp_path)
+    if request.param == "postgresql":
+        with database_servers.quiet_postgresql() as url:
+            yield url
+    else:
+        yield ENGINES[request.param](tmp_path)
 
 
 @asynccontextmanager
