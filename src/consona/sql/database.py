@@ -357,14 +357,16 @@ class SQLDatabase(Part, Queries):
             )
         plain = checked(statement.values(values))
         rows = kept.now(statement, plain, limit, seconds) if not strict else None
-        if rows is not None:
+        hit = rows is not None
+        if rows is None:
+
+            async def ask() -> Rows:
+                return await self._fetch(statement, values, op, limit=limit)
+
+            rows, hit = await kept.fetch(statement, plain, limit, seconds, strict=strict, ask=ask)
+        if hit:
             op.set(cache="hit")
-            return rows
-
-        async def ask() -> Rows:
-            return await self._fetch(statement, values, op, limit=limit)
-
-        return await kept.fetch(statement, plain, limit, seconds, strict=strict, ask=ask)
+        return rows
 
     def _new_cache(self) -> QueryCache:
         engine = self._engine()
@@ -384,8 +386,8 @@ class SQLDatabase(Part, Queries):
 
     def _anything_ran(self) -> None:
         """Nobody knows what was changed: a script, migrations."""
-        if self._told is not None:
-            self._told.freshness.wrote(None, 0.0, settled=True, whole=False)
+        if self._cache is not None:
+            self._cache.freshness.wrote(None, 0.0, settled=True, whole=False)
 
     def _engine(self) -> SQLEngine:
         self._require_started()

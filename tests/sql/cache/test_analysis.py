@@ -10,12 +10,28 @@ from consona.sql.dialect import MYSQL, POSTGRESQL, SQLITE
 ENGINES = [SQLITE, POSTGRESQL, MYSQL]
 
 
+def test_capitals_in_names_count_on_mysql_only():
+    sql = "SELECT * FROM Users"
+    assert [sorted(analyse(sql, dialect).reads) for dialect in (SQLITE, POSTGRESQL, MYSQL)] == [
+        ["users"],
+        ["users"],
+        ["Users"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT @n FROM users", "SELECT @@in_transaction FROM users", "SELECT @n := id FROM users"]
+)
+def test_a_variable_of_the_session_may_be_another_next_time(sql):
+    assert analyse(sql, MYSQL).reason == "it reads a variable of the session"
+
+
 @pytest.mark.parametrize("dialect", ENGINES, ids=lambda dialect: dialect.name)
 @pytest.mark.parametrize(
     ("sql", "tables"),
     [
         ("SELECT * FROM users WHERE age > ?", "users"),
-        ("SELECT u.name, COUNT(*) FROM Users u JOIN orders o ON o.user_id = u.id GROUP BY u.name", "users orders"),
+        ("SELECT u.name, COUNT(*) FROM users u JOIN orders o ON o.user_id = u.id GROUP BY u.name", "users orders"),
         ("SELECT name FROM users WHERE id IN (SELECT user_id FROM orders WHERE total > :total)", "users orders"),
         ("SELECT 1 FROM a UNION ALL SELECT 2 FROM (SELECT * FROM b) x", "a b"),
         ("SELECT (SELECT MAX(x) FROM c) FROM d", "c d"),

@@ -48,9 +48,11 @@ def analyse(sql: str, dialect: Dialect) -> Facts:
         return Facts(writes=writes, reason="it writes" if not unknown else _calls(unknown))
     if parsed.find(exp.Lock):
         return Facts(writes=writes, reason="it locks rows")
+    if parsed.find(exp.Parameter, exp.SessionParameter):
+        return Facts(writes=writes, reason="it reads a variable of the session")
     if unknown:
         return Facts(writes=writes, reason=_calls(unknown))
-    return Facts(reads=_reads(parsed), writes=writes)
+    return Facts(reads=_reads(parsed, dialect), writes=writes)
 
 
 def _calls(word: str) -> str:
@@ -79,14 +81,14 @@ def _writes(parsed: exp.Expr, unknown: str, dialect: Dialect) -> frozenset[str] 
             found = [target.find(exp.Table) if target is not None else None for target in targets]
             if unknown or None in found:
                 return None
-            tables.update(_name(table) for table in found if table is not None)
+            tables.update(_name(table, dialect) for table in found if table is not None)
             if dialect is MYSQL and isinstance(node, exp.Delete | exp.Update):  # which changes several tables at once
-                tables.update(_name(table) for table in node.find_all(exp.Table))
+                tables.update(_name(table, dialect) for table in node.find_all(exp.Table))
         return frozenset(tables)
     return None  # CREATE, ALTER, CALL, …: may change anything
 
 
-def _reads(parsed: exp.Query) -> frozenset[str]:
+def _reads(parsed: exp.Query, dialect: Dialect) -> frozenset[str]:
     tables: set[str] = set()
     seen: set[int] = set()
     names: set[str] = set()
@@ -96,13 +98,15 @@ def _reads(parsed: exp.Query) -> frozenset[str]:
             if isinstance(source, exp.Table):
                 seen.add(id(source))
                 if not isinstance(source.this, exp.Func):
-                    tables.add(_name(source))
+                    tables.add(_name(source, dialect))
     for table in parsed.find_all(exp.Table):  # what no scope claimed: better one too many
         if id(table) not in seen and not isinstance(table.this, exp.Func) and table.name not in names:
-            tables.add(_name(table))
+            tables.add(_name(table, dialect))
     return frozenset(tables)
 
 
-def _name(table: exp.Table) -> str:
+def _name(table: exp.Table, dialect: Dialect) -> str:
+    """In small letters where the engine takes unquoted names so. To MariaDB and MySQL, `Pets` is not `pets`."""
     parts = [part for part in (table.args.get("catalog"), table.args.get("db"), table.this) if part is not None]
-    return ".".join(part.name if part.args.get("quoted") else part.name.lower() for part in parts)
+    exact = dialect is MYSQL
+    return ".".join(part.name if exact or part.args.get("quoted") else part.name.lower() for part in parts)

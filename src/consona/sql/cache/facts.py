@@ -12,7 +12,7 @@ class Facts:
     """What is known of a statement."""
 
     reads: frozenset[str] = frozenset()
-    """The tables that it reads: `users`, or `other.users` where it names the schema. In small letters, unless quoted."""
+    """The tables that it reads: `users`, or `other.users` where it names the schema. In small letters, unless quoted or on MySQL."""
     writes: frozenset[str] | None = frozenset()
     """The tables that it changes; None where that cannot be known."""
     reason: str = ""

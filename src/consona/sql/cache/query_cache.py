@@ -102,8 +102,8 @@ class QueryCache:
 
     async def fetch(
         self, statement: Statement, values: Sequence[Any], limit: int | None, seconds: float, *, strict: bool, ask: Ask
-    ) -> Rows:
-        """What is kept if it still holds, else what `ask()` gives, which is then kept.
+    ) -> tuple[Rows, bool]:
+        """(what is kept if it still holds, else what `ask()` gives, which is then kept; whether it was kept).
 
         Args:
             statement: What is asked.
@@ -118,15 +118,15 @@ class QueryCache:
         stamp = await self._stamp(facts, strict=strict) if not reason else None
         if stamp is None:
             self.refuse(reason or UNKNOWN)
-            return await ask()
+            return await ask(), False
         key = _key(statement.source, values, limit)
         kept = self._kept.get(key)
         if kept is not None and self._is_young(key, kept, seconds):
             if kept.stamp == stamp:
-                return self._given(kept)
+                return self._given(kept), True
             self._counts["changed"] += 1
             self._kept.drop(key)
-        return await self._join(key, stamp, partial(self._fill, key, stamp, facts, strict=strict, ask=ask))
+        return await self._join(key, stamp, partial(self._fill, key, stamp, facts, strict=strict, ask=ask)), False
 
     def wrote(self, statements: Iterable[str], began: float, *, settled: bool, whole: bool) -> None:
         """These statements of this process have happened together, or (not `settled`) may yet happen.

@@ -35,6 +35,8 @@ async def read(session: Session) -> Schema:
             schema[f"table {name}"] = _table(str(row[1]))
     for kind, sql in _TEXTS.items():
         for name, text in await ask(session, MYSQL, sql):
+            if kind == "trigger" and is_ours(name):
+                continue
             schema[f"{kind} {name}"] = {"definition": _text(text, database)}
     return schema
 

@@ -29,7 +29,7 @@ from consona.errors import ConfigurationError, ConnectError, QueryError
 from consona.sql.mysql.errors import is_whole, number_of
 from consona.sql.mysql.settings import MySQLSettings
 
-__all__ = ["Answer", "Ender", "MySQLConnection", "MySQLDriver"]
+__all__ = ["NOT_PREPARABLE", "Answer", "Ender", "MySQLConnection", "MySQLDriver"]
 
 PREPARED: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "VALUES", "CALL", "TABLE"})
 """What is worth being prepared; other statements change the schema or the session, and are seldom asked twice."""

@@ -16,10 +16,12 @@ from uuid import UUID
 
 from consona.address import Address
 from consona.errors import FieldProblem, QueryError, ValidationError
+from consona.sql.cache.mysql import MySQLFreshness
+from consona.sql.cache.mysql_watching import watch
 from consona.sql.dialect import MYSQL
 from consona.sql.engine import Begin, Done, Rows
-from consona.sql.mysql.connections import Answer, Ender, MySQLConnection, MySQLDriver
-from consona.sql.mysql.errors import is_lost, is_whole, lost, translated, was_sent
+from consona.sql.mysql.connections import NOT_PREPARABLE, Answer, Ender, MySQLConnection, MySQLDriver
+from consona.sql.mysql.errors import is_lost, is_whole, lost, number_of, translated, was_sent
 from consona.sql.mysql.settings import MySQLSettings
 from consona.sql.placeholders import WRITING, Statement, split_statements, tokens
 from consona.sql.values import Array, JsonText
@@ -50,8 +52,13 @@ class MySQLSession:
         return Done(answer.changed, _last_key(statement, answer))
 
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
-        returning = _has_word(statement, "RETURNING")
-        answer = await self._ask_many(statement, [encoded(row) for row in rows], bulk=not returning)
+        stored, bulk = [encoded(row) for row in rows], not _has_word(statement, "RETURNING")
+        try:
+            answer = await self._ask_many(statement, stored, bulk=bulk)
+        except QueryError as error:
+            if not bulk or error.__cause__ is None or number_of(error.__cause__) != NOT_PREPARABLE:
+                raise
+            answer = await self._ask_many(statement, stored, bulk=False)  # INSERT … SELECT, of several tables, …
         return Done(answer.changed or len(answer.rows), (answer.key or None) if statement.verb == "INSERT" else None)
 
     async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
@@ -131,6 +138,13 @@ class MySQL(MySQLSession):
             answer = await tx.ask(f"{how} {statement.text}", encoded(values))
             await tx.rollback()
         return "\n".join(str(row[0]) for row in answer.rows)
+
+    def freshness(self) -> MySQLFreshness:
+        return MySQLFreshness(self)
+
+    async def watch_tables(self, tables: Sequence[str], *, strict: bool) -> None:  # noqa: ARG002  it is always
+        async with self.pinned() as session:
+            await watch(session, tables)
 
     async def ping(self) -> None:
         await self._run("SELECT 1")
