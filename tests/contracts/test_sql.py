@@ -55,6 +55,14 @@ async def test_rows_come_as_dicts_in_the_columns_order(db):
     assert await db.fetch_value("SELECT name FROM pets WHERE age > 5") is None
 
 
+async def test_rows_can_come_as_they_are_with_the_names_of_their_columns(db):
+    await add(db, "Rex")
+    assert await db.fetch_rows("SELECT name, age FROM pets") == (("name", "age"), [("Rex", 3)])
+    assert await db.fetch_rows("SELECT name, age FROM pets WHERE age > ?", 5) == (("name", "age"), [])
+    async with db.transaction() as tx:
+        assert (await tx.fetch_rows("SELECT age FROM pets")).columns == ("age",)
+
+
 async def test_names_for_values_may_repeat_and_come_in_any_order(db):
     await db.execute("INSERT INTO pets (age, name) VALUES (:age, :name)", {"name": "Rex", "age": 4})
     found = await db.fetch_all("SELECT name FROM pets WHERE age = :age OR age = :age + 1", {"age": 3})

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from consona.chapter.errors import (
         APIError,
         AuthenticationError,
+        DatabaseConnectionError,
+        DatabaseQueryError,
         OAuthError,
         RouteNotFoundError,
         ValidationError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from consona.chapter.narration import narrate, show, think
     from consona.chapter.oauth_provider import OAuthProvider
     from consona.chapter.social_auth_manager import SocialAuthManager
+    from consona.chapter.sql_database import SQLDatabase
 
 __all__ = [
     "APIClient",
@@ -34,11 +37,14 @@ __all__ = [
     "APIServer",
     "AuthenticationError",
     "AuthenticationSystem",
+    "DatabaseConnectionError",
+    "DatabaseQueryError",
     "JWTManager",
     "MessageQueue",
     "OAuthError",
     "OAuthProvider",
     "RouteNotFoundError",
+    "SQLDatabase",
     "SocialAuthManager",
     "ValidationError",
     "narrate",
@@ -52,11 +58,15 @@ _NAMES: Final[dict[str, str]] = {
     "api_server": "APIServer",
     "authentication_system": "AuthenticationSystem",
     "jwt_manager": "JWTManager",
-    "errors": "APIError AuthenticationError OAuthError RouteNotFoundError ValidationError",
+    "errors": (
+        "APIError AuthenticationError DatabaseConnectionError DatabaseQueryError OAuthError RouteNotFoundError"
+        " ValidationError"
+    ),
     "message_queue": "MessageQueue",
     "narration": "narrate show think",
     "oauth_provider": "OAuthProvider",
     "social_auth_manager": "SocialAuthManager",
+    "sql_database": "SQLDatabase",
 }
 _HOME: Final[dict[str, str]] = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -7,7 +7,15 @@ from typing import Any
 from consona import errors
 from consona.chapter.exchange import response_dict
 
-__all__ = ["APIError", "AuthenticationError", "OAuthError", "RouteNotFoundError", "ValidationError"]
+__all__ = [
+    "APIError",
+    "AuthenticationError",
+    "DatabaseConnectionError",
+    "DatabaseQueryError",
+    "OAuthError",
+    "RouteNotFoundError",
+    "ValidationError",
+]
 
 RouteNotFoundError = errors.NotFound
 """There is no such route, or not the thing that it names: answered with 404."""
@@ -18,6 +26,12 @@ AuthenticationError = errors.AuthenticationError
 ValidationError = errors.ValidationError
 """The data is not what it should be: answered with 400 by the chapter's server."""
 
+
+DatabaseConnectionError = errors.ConnectError
+"""The database cannot be reached, or `connect` was not called."""
+
+DatabaseQueryError = errors.QueryError
+"""The database refused a statement, or lost it."""
 
 OAuthError = errors.AuthenticationError
 """Signing in with another service did not work: answered with 401."""

@@ -259,6 +259,20 @@ class Queries(ABC):
             op.set(rows=len(rows))
         return rows
 
+    async def fetch_rows(self, sql: str, *values: Any, cache: Cache = None) -> Rows:
+        """All rows as the engine stores them, with the names of the columns, also where there is no row.
+
+        See `fetch_all`, which makes types of them.
+        """
+        statement, series, finer = self._statements(sql)
+        with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
+            if cache is None:
+                found = await self._fetch(statement, values, op)
+            else:
+                found = await self._cached(statement, values, None, cache, op)
+            op.set(rows=len(found.rows))
+        return Rows(found.columns, list(found.rows))
+
     @overload
     async def fetch_one(self, sql: str, *values: Any, cache: Cache = None) -> dict[str, Any] | None: ...
     @overload
