@@ -132,7 +132,7 @@ def test_array_filters_choose_elements():
         ({"_id": 1}, {"$unset": {"_id": ""}}, "never changes"),
         ({"a": [{"b": 1}]}, {"$rename": {"a.0.b": "c"}}, "through an array"),
         ({}, {}, "document of operators"),
-        ({}, [], "document of operators"),
+        ({}, [], "at least one stage"),
         ({}, {"a": 1}, "'a' is none"),
         ({}, {"$set": 5}, "takes a document"),
         ({}, {"$sett": {"a": 1}}, r"Did you mean \$set"),

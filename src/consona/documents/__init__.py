@@ -2,7 +2,7 @@
 
 from consona.documents.change_stream import ChangeStream
 from consona.documents.collection import Collection
-from consona.documents.cursor import Cursor
+from consona.documents.cursor import CommandCursor, Cursor
 from consona.documents.database import DocumentDatabase
 from consona.documents.document import Literal
 from consona.documents.engine import Plan
@@ -31,6 +31,7 @@ __all__ = [
     "ChangeStream",
     "ChangesLost",
     "Collection",
+    "CommandCursor",
     "Cursor",
     "DeleteMany",
     "DeleteOne",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from consona.documents.collation import Collation, parse_collation
 from consona.documents.engine import Plan, Query
@@ -24,14 +24,31 @@ from consona.storage.transaction import SharedTransaction
 if TYPE_CHECKING:  # readings make cursors, so the import can only go one way
     from consona.documents.reading import Reading
 
-__all__ = ["Cursor", "Request"]
+__all__ = ["Asked", "CommandCursor", "Cursor", "Request"]
 
 T = TypeVar("T")
 
 
+class Asked(Protocol):
+    """What a cursor was asked for, as it was given."""
+
+    verb: ClassVar[str]
+    """What the operation is called."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the answer is written somewhere, and not given."""
+
+    def query(self, *, at_once: bool) -> Query:
+        """The same, understood."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a cursor was asked for, as it was given."""
+    """What `find` was asked for, as it was given."""
+
+    verb: ClassVar = "find"
+    writes: ClassVar = False
 
     filter: Any = None
     projection: Any = None
@@ -68,40 +85,23 @@ def _projecting(projection: Projection, query: Any, *, versions: bool) -> Any:
     return finish
 
 
-class Cursor(Generic[T]):
-    """The documents that a query finds, in order. Awaiting it gives itself, as PyMongo's `await aggregate(…)` does."""
+class CommandCursor(Generic[T]):
+    """The documents that a pipeline gives, in order.
+
+    Awaiting it gives itself, as PyMongo's `await aggregate(…)` does; what ends in `$out` or `$merge` happens then.
+    """
 
     def __init__(
-        self, collection: Reading, request: Request, *, make: Callable[[Document], T], tx: SharedTransaction | None
+        self, collection: Reading, request: Asked, *, make: Callable[[Document], T], tx: SharedTransaction | None
     ) -> None:
         self._collection = collection
-        self._request = request
+        self._request: Any = request
         self._make = make
         self._tx = tx
         self._batches: AsyncIterator[list[Document]] | None = None
         self._batch: list[Document] = []
         self._at = 0
         self._over = False
-
-    def sort(self, key_or_list: Any, direction: int | None = None) -> Self:
-        """Order by a field, or by several: `sort("price", -1)`, `sort([("price", 1), ("name", 1)])`."""
-        return self._with(sort=parse_sort(key_or_list, direction))
-
-    def skip(self, skip: int) -> Self:
-        """Leave out the first ones."""
-        return self._with(skip=_count("skip", skip))
-
-    def limit(self, limit: int) -> Self:
-        """Give so many at most; 0 gives all."""
-        return self._with(limit=_count("limit", limit))
-
-    def hint(self, index: str | None) -> Self:
-        """Use the index of this name (`$natural`: none)."""
-        return self._with(hint=index)
-
-    def collation(self, collation: Any) -> Self:
-        """Compare texts by this collation: `{"locale": "en", "strength": 2}`."""
-        return self._with(collation=parse_collation(collation))
 
     def batch_size(self, _: int) -> Self:
         """Accepted for PyMongo's sake; batches have the size that the engine reads best."""
@@ -137,9 +137,9 @@ class Cursor(Generic[T]):
         """
         return await anext(self)
 
-    def clone(self) -> Cursor[T]:
+    def clone(self) -> Self:
         """The same query, from the beginning."""
-        return Cursor(self._collection, self._request, make=self._make, tx=self._tx)
+        return type(self)(self._collection, self._request, make=self._make, tx=self._tx)
 
     def rewind(self) -> Self:
         """Begin again."""
@@ -163,6 +163,8 @@ class Cursor(Generic[T]):
         return self._itself().__await__()
 
     async def _itself(self) -> Self:
+        if self._request.writes and not self._over:
+            await self.to_list()
         return self
 
     def __aiter__(self) -> Self:
@@ -182,6 +184,30 @@ class Cursor(Generic[T]):
         document = self._batch[self._at]
         self._at += 1
         return self._make(document)
+
+
+class Cursor(CommandCursor[T]):
+    """The documents that `find` finds, in order. How it looks for them can be said until the first one is read."""
+
+    def sort(self, key_or_list: Any, direction: int | None = None) -> Self:
+        """Order by a field, or by several: `sort("price", -1)`, `sort([("price", 1), ("name", 1)])`."""
+        return self._with(sort=parse_sort(key_or_list, direction))
+
+    def skip(self, skip: int) -> Self:
+        """Leave out the first ones."""
+        return self._with(skip=_count("skip", skip))
+
+    def limit(self, limit: int) -> Self:
+        """Give so many at most; 0 gives all."""
+        return self._with(limit=_count("limit", limit))
+
+    def hint(self, index: str | None) -> Self:
+        """Use the index of this name (`$natural`: none)."""
+        return self._with(hint=index)
+
+    def collation(self, collation: Any) -> Self:
+        """Compare texts by this collation: `{"locale": "en", "strength": 2}`."""
+        return self._with(collation=parse_collation(collation))
 
     def _with(self, **changes: Any) -> Self:
         if self._batches is not None or self._over:

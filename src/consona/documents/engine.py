@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from consona.documents.filters import Filter
 from consona.documents.indexes import Index
+from consona.documents.pipeline_update import PipelineUpdate
 from consona.documents.sorting import Sort
 from consona.documents.updates import Replacement, Update
 from consona.documents.values import Document
@@ -87,6 +88,10 @@ class Query:
     """Applied where the documents are read, on the engine's thread."""
     at_once: bool = False
     """Give everything in one batch, since the caller keeps all of it anyway."""
+    joins: frozenset[str] = frozenset()
+    """The other collections that `finish` reads."""
+    heavy: bool = False
+    """`finish` may take long: it is not to be done twice, nor on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class Modify:
     """Change the documents that pass: the first one, or all (`many`)."""
 
     filter: Filter
-    change: Update | Replacement
+    change: Update | PipelineUpdate | Replacement
     many: bool = False
     upsert: bool = False
     sort: Sort = field(default_factory=Sort)
@@ -248,6 +253,7 @@ class DocumentEngine(Protocol):
         writes: Sequence[Write],
         *,
         ordered: bool,
+        atomic: bool = False,
         check: Check | None = None,
         tx: SharedTransaction | None = None,
     ) -> list[Written | ConsonaError]:
@@ -259,6 +265,7 @@ class DocumentEngine(Protocol):
             collection: Made where it does not exist.
             writes: At least one.
             ordered: Whether the first error ends it.
+            atomic: Whether the first error undoes all of them, and is raised.
             check: Asked of each document before it is kept, beside the collection's own rules.
             tx: The open transaction that they belong to.
         """

@@ -5,6 +5,7 @@ Gone when the last user closes it. Every collection is read from end to end, sav
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -65,7 +66,10 @@ class MemoryDocuments:
         space = self._opened()
         _refuse_transaction(tx)
         with space.lock:
-            documents = [copied(document) for document in space.read(collection, query)]
+            moment = space.moment({collection, *query.joins}) if query.heavy else None
+            documents = [] if moment else [copied(document) for document in space.read(collection, query)]
+        if moment is not None:
+            documents = await asyncio.to_thread(lambda: list(moment.read(collection, query)))
         yield documents
 
     async def write(
@@ -74,6 +78,7 @@ class MemoryDocuments:
         writes: Sequence[Write],
         *,
         ordered: bool,
+        atomic: bool = False,
         check: Check | None = None,
         tx: SharedTransaction | None = None,
     ) -> list[Written | ConsonaError]:
@@ -82,17 +87,24 @@ class MemoryDocuments:
         answers: list[Written | ConsonaError] = []
         with space.lock:
             kept = space.collections.setdefault(collection, Kept(collection))
+            done: list[Work] = []
             for write in writes:
                 work = Work(kept, check_rules(kept.rules, check), self._clock())
                 try:
                     answers.append(work.do(write))
                 except ConsonaError as error:
                     work.undo()
+                    if atomic:
+                        for before in reversed(done):
+                            before.undo()
+                        raise
                     answers.append(error)
                     if ordered:
                         break
                 else:
-                    space.tell(work.events)
+                    done.append(work)
+            for work in done:
+                space.tell(work.events)
         space.changes.announce()
         return answers
 

@@ -55,6 +55,12 @@ class Kept:
         self.rules: dict[str, Any] | None = None
         self.next_seq = 1
 
+    def copy(self) -> Kept:
+        """The same documents, as they are now. (A document that is kept never changes: it is replaced.)"""
+        copy = Kept(self.name)
+        copy.rows, copy.ids = dict(self.rows), dict(self.ids)
+        return copy
+
     def find(self, query: Filter) -> Iterator[int]:
         """Where the documents are that pass."""
         wanted = wanted_id(query)
@@ -249,6 +255,12 @@ class Space:
         if query.count:
             documents = iter([{"n": sum(1 for _ in documents)}])
         return documents if query.finish is None else query.finish(documents, self.read)
+
+    def moment(self, names: set[str]) -> Space:
+        """These collections as they are now, to be read while others write."""
+        space = Space()
+        space.collections = {name: kept.copy() for name, kept in self.collections.items() if name in names}
+        return space
 
     def tell(self, events: list[Event]) -> None:
         for event in events:

@@ -15,6 +15,7 @@ from consona.documents.errors import OperatorError
 from consona.documents.filters import parse_filter
 from consona.documents.sorting import parse_sort
 from consona.documents.updates import parse_replacement, parse_update
+from consona.documents.values import Document
 
 __all__ = [
     "DeleteMany",
@@ -55,15 +56,17 @@ def modification(
     hint: str | None = None,
     if_match: int | None = None,
     give: Give = "none",
+    let: Mapping[str, Any] | None = None,
+    inserted: Document | None = None,
 ) -> Modify:
-    """Understand an update or a replacement."""
+    """Understand an update or a replacement; `let` and `inserted` are those of `parse_update`."""
     compare = parse_collation(collation)
     if replace:
         if if_match is not None and isinstance(change, dict):
             change = {name: value for name, value in change.items() if name != "_version"}
         parsed: Any = parse_replacement(change)
     else:
-        parsed = parse_update(change, array_filters=array_filters, collation=compare)
+        parsed = parse_update(change, array_filters=array_filters, collation=compare, let=let, inserted=inserted)
     if upsert and if_match is not None:
         raise OperatorError("An upsert with if_match cannot be: what does not exist has no version.")
     return Modify(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from consona.documents.aggregating import PipelineRequest, write_result
 from consona.documents.collation import parse_collation
-from consona.documents.cursor import Cursor, Request
+from consona.documents.cursor import Asked, CommandCursor, Cursor, Request
 from consona.documents.engine import CollectionFacts, Plan, Query, Source, SupportsExplain
 from consona.documents.filters import parse_filter
 from consona.documents.indexes import Index
 from consona.documents.paths import reader, split
+from consona.documents.pipeline.stages import MAX_HELD
 from consona.documents.sorting import parse_sort
 from consona.documents.typed import reader_into
 from consona.documents.values import MISSING, Document, order
@@ -156,19 +158,70 @@ class Reading:
             op.set(values=len(answer["values"]))
             return list(answer["values"])
 
+    def aggregate(
+        self,
+        pipeline: Sequence[Raw],
+        *,
+        collation: Any = None,
+        hint: str | None = None,
+        let: Raw | None = None,
+        max_bytes: int = MAX_HELD,
+        into: Any = None,
+        tx: Tx = None,
+    ) -> CommandCursor[Any]:
+        """What a pipeline of stages makes of the documents, as a cursor.
+
+        What it begins with (`$match`, `$sort`, `$skip`, `$limit`) uses indexes.
+
+        Args:
+            pipeline: Stages, for example `[{"$match": {…}}, {"$group": {…}}]`.
+            collation: How texts are compared, in filters, sorts and expressions.
+            hint: The name of the index to use.
+            let: Variables of the expressions: `let={"limit": 5}` is `$$limit`.
+            max_bytes: What one stage may hold in memory, about (`$group`, `$sort`, `$facet`, …).
+            into: A type that the documents are made into.
+            tx: Read (and write) in this open transaction.
+
+        Raises:
+            OperatorError: (when it is read) A stage or an operator does not exist, does not fit the documents, or
+                would hold more than `max_bytes`.
+
+        Example:
+            >>> async def main():
+            ...     async with DocumentDatabase("memory://sales") as shop:
+            ...         await shop["sales"].insert_many([{"tea": "mint", "n": 2}, {"tea": "mint", "n": 3}])
+            ...         cursor = await shop["sales"].aggregate([{"$group": {"_id": "$tea", "n": {"$sum": "$n"}}}])
+            ...         return await cursor.to_list()
+            >>> from consona import DocumentDatabase
+            >>> import asyncio; asyncio.run(main())
+            [{'_id': 'mint', 'n': 5}]
+        """
+        if max_bytes < 1:
+            raise ConfigurationError("max_bytes is a number of bytes, at least 1.")
+        request = PipelineRequest(
+            pipeline=pipeline, collation=parse_collation(collation), let=let, hint=hint, max_bytes=max_bytes
+        )
+        return CommandCursor(self, request, make=reader_into(into), tx=tx)
+
     # What the methods above stand on.
 
-    async def _read_all(self, request: Request, make: Callable[[Document], T], tx: Tx) -> list[T]:
-        with self.database.observer.operation("find", self.name) as op:
+    async def _read_all(self, request: Asked, make: Callable[[Document], T], tx: Tx) -> list[T]:
+        with self.database.observer.operation(request.verb, self.name) as op:
+            if isinstance(request, PipelineRequest) and request.writes:
+                op.set(written=await write_result(self, request, tx))
+                return []
             found = await self._collect(request.query(at_once=True), tx)
             op.set(documents=len(found))
             return [make(document) for document in found]
 
-    async def _batches(self, request: Request, tx: Tx) -> AsyncIterator[list[Document]]:
+    async def _batches(self, request: Asked, tx: Tx) -> AsyncIterator[list[Document]]:
+        if request.writes:
+            await self._read_all(request, reader_into(None), tx)
+            return
         batches = aiter(self.database._engine().read(self.name, request.query(at_once=False), tx=tx))
         try:
             while True:
-                with self.database.observer.operation("find", self.name) as op:
+                with self.database.observer.operation(request.verb, self.name) as op:
                     batch = await anext(batches, None)
                     op.set(documents=len(batch or ()))
                 if batch is None:
@@ -183,7 +236,7 @@ class Reading:
             found = batch if not found else found + batch
         return found
 
-    async def _explain(self, request: Request) -> Plan:
+    async def _explain(self, request: Asked) -> Plan:
         engine = self.database._engine()
         if not isinstance(engine, SupportsExplain):
             raise ConfigurationError(f"The engine of {self.database.name} does not explain.")

@@ -21,9 +21,11 @@ from consona.documents.collation import Collation
 from consona.documents.conditions import Compare
 from consona.documents.document import checked_document, checked_value
 from consona.documents.errors import OperatorError, unknown_operator
+from consona.documents.expressions import moment
 from consona.documents.filter_nodes import AllPass, Field, Node
 from consona.documents.filters import Filter, parse_filter
 from consona.documents.paths import get, is_index, split
+from consona.documents.pipeline_update import PipelineUpdate, parse_pipeline_update
 from consona.documents.update_operators import OPERATORS, Change, constant
 from consona.documents.values import MISSING, Document, identical
 
@@ -212,14 +214,18 @@ def parse_update(
     array_filters: Sequence[Mapping[str, Any]] | None = None,
     collation: Collation | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Update:
+    let: Mapping[str, Any] | None = None,
+    inserted: Document | None = None,
+) -> Update | PipelineUpdate:
     """Understand an update.
 
     Args:
-        raw: Operators, as PyMongo takes them.
+        raw: Operators or a pipeline, as PyMongo takes them.
         array_filters: What `$[name]` means: `[{"name.grade": {"$gte": 85}}]`.
         collation: How the filters of `$pull` and `array_filters` compare texts.
-        now: What `$currentDate` sets.
+        now: What `$currentDate` sets, and `$$NOW` gives.
+        let: The variables of a pipeline.
+        inserted: What an upsert by a pipeline inserts; by default what the pipeline makes of the filter.
 
     Raises:
         OperatorError: An operator does not exist, lacks what it needs, or two change the same field.
@@ -230,6 +236,11 @@ def parse_update(
         >>> raise_price.apply(product), product
         (True, {'price': 7, 'tags': ['new', 'dear']})
     """
+    if isinstance(raw, list | tuple):
+        if array_filters:
+            raise OperatorError("array_filters belong to operators, not to a pipeline.", hint="Use $map or $filter.")
+        variables = {**moment(now), **(let or {})}
+        return parse_pipeline_update(raw, variables=variables, collation=collation, inserted=inserted)
     if not isinstance(raw, Mapping) or not raw:
         raise OperatorError("An update is a document of operators.", hint='{"$set": {"field": value}}')
     steps: list[Step] = []
@@ -366,7 +377,7 @@ def parse_replacement(raw: Any) -> Replacement:
     return Replacement(checked_document(raw))
 
 
-def upserted(query: Filter, change: Update | Replacement) -> Document:
+def upserted(query: Filter, change: Update | PipelineUpdate | Replacement) -> Document:
     """The document that an upsert inserts: what the filter says must be equal, then the update.
 
     Raises:

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from tests.documents.expressions.expression_tools import check, value_of
 
 from consona.documents.errors import OperatorError
 from consona.documents.values import MISSING
+from documents.expressions.expression_tools import check, value_of
 
 DOCUMENT = {"n": [3, 1, 2], "people": [{"name": "Bob", "age": 20}, {"name": "Ada"}, {"name": "Cy", "age": 5}, 7]}
 

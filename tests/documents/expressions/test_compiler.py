@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import pytest
 from bson import Decimal128
-from tests.documents.expressions.expression_tools import check, value_of
 
 from consona.documents.collation import parse_collation
 from consona.documents.document import Literal
@@ -14,6 +13,7 @@ from consona.documents.expressions import known_operators, moment, parse_express
 from consona.documents.filters import parse_filter
 from consona.documents.indexes import parse_index
 from consona.documents.values import MISSING
+from documents.expressions.expression_tools import check, value_of
 
 DOCUMENT = {
     "a": {"b": {"c": 5}},

@@ -7,9 +7,9 @@ import pytest
 from bson import ObjectId, Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.documents.expressions.expression_tools import check, value_of
 
 from consona.documents.errors import OperatorError
+from documents.expressions.expression_tools import check, value_of
 
 BERLIN = "Europe/Berlin"
 

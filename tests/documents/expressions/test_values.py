@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 from bson import Decimal128, ObjectId, Regex
-from tests.documents.expressions.expression_tools import check, value_of
 
 from consona.documents.errors import OperatorError, PatternTooSlow
 from consona.documents.values import MISSING
+from documents.expressions.expression_tools import check, value_of
 
 DAY = datetime(2024, 5, 1, 12, tzinfo=UTC)
 D = Decimal128

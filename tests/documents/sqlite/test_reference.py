@@ -8,11 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consona.documents.engine import CreateIndex, Insert, Query
-from consona.documents.errors import DuplicateKey
+from consona.documents.errors import DuplicateKey, OperatorError
 from consona.documents.filters import parse_filter, wanted_id
 from consona.documents.indexes import parse_index
-from consona.documents.memory_space import Kept, Work
+from consona.documents.memory_space import Kept, Space, Work
 from consona.documents.operations import modification
+from consona.documents.pipeline.parsing import parse_pipeline
 from consona.documents.sorting import parse_sort
 from consona.documents.sqlite import changes, tables
 from consona.documents.sqlite.altering import alter
@@ -23,6 +24,7 @@ from consona.documents.sqlite.rows import row_of
 from consona.documents.sqlite.writing import do_writes
 from consona.documents.values import MISSING, identical, order
 from consona.errors import ConsonaError
+from documents.random_pipelines import Maker
 from documents.strategies import collections, filters, scalars, sorts, updates, values
 
 SETTINGS = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
@@ -182,3 +184,23 @@ def test_numbers_keep_their_last_digit(text):
     db = opened([{"_id": 1, "a": value}], [])
     [found] = read_documents(db, "things", Query(filter=parse_filter({"a": value})))
     assert identical(found["a"], value)
+
+
+def outcome_of(read):
+    try:
+        return list(read())
+    except OperatorError as error:
+        return str(error)
+
+
+@settings(SETTINGS, max_examples=150)
+@given(collections, collections, filters, st.integers(0, 2**32), st.sampled_from(INDEXES))
+def test_every_pipeline_gives_the_same(documents, others, query, number, indexes):
+    raw = Maker(number).pipeline(query)
+    db = opened(documents, indexes)
+    do_writes(db, "others", [Insert(document) for document in others], ordered=True, check=None, now=0.0)
+    space = Space()
+    space.collections = {"things": kept(documents), "others": kept(others)}
+    wanted = outcome_of(lambda: space.read("things", parse_pipeline(raw).query()))
+    found = outcome_of(lambda: read_documents(db, "things", parse_pipeline(raw).query()))
+    assert identical(found, wanted)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from consona.documents.collation import Collation
+from consona.documents.errors import OperatorError
 from consona.documents.expressions import (
     arrays,
     choosing,
@@ -91,7 +92,14 @@ def parse_expression(
     """
     variables = moment() if variables is None else variables
     evaluate = compiler_for(variables, collation).compile(raw)
-    return lambda document: evaluate({**variables, "ROOT": document, "CURRENT": document})
+
+    def of_document(document: Document) -> Any:
+        try:
+            return evaluate({**variables, "ROOT": document, "CURRENT": document})
+        except RecursionError as error:
+            raise OperatorError("The expression, or a value that it makes, is nested too deeply.") from error
+
+    return of_document
 
 
 def known_operators() -> Sequence[str]:

@@ -91,10 +91,11 @@ class SQLiteDocuments:
             else:
                 yield await engine.read(read_all, tx=tx)
             return
-        first = await engine.read(partial(_first_batch, collection=collection, query=query))
-        if len(first) <= FIRST_BATCH:
-            yield first
-            return
+        if not query.heavy:
+            first = await engine.read(partial(_first_batch, collection=collection, query=query))
+            if len(first) <= FIRST_BATCH:
+                yield first
+                return
         async for batch in self._pieces(collection, query):  # from the beginning, all of it at one moment
             yield batch
 
@@ -113,10 +114,19 @@ class SQLiteDocuments:
         writes: Sequence[Write],
         *,
         ordered: bool,
+        atomic: bool = False,
         check: Check | None = None,
         tx: SharedTransaction | None = None,
     ) -> list[Written | ConsonaError]:
-        step = partial(do_writes, collection=collection, writes=writes, ordered=ordered, check=check, now=self._clock())
+        step = partial(
+            do_writes,
+            collection=collection,
+            writes=writes,
+            ordered=ordered,
+            atomic=atomic,
+            check=check,
+            now=self._clock(),
+        )
         return await self.native.write(step, tx=tx)
 
     async def alter(self, collection: str, change: Alter, *, tx: SharedTransaction | None = None) -> None:

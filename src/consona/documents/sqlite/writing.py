@@ -33,6 +33,7 @@ def do_writes(
     writes: Sequence[Write],
     *,
     ordered: bool,
+    atomic: bool = False,
     check: Check | None,
     now: float,
 ) -> list[Written | ConsonaError]:
@@ -44,6 +45,8 @@ def do_writes(
         try:
             answers.append(work.do(write))
         except ConsonaError as error:
+            if atomic:
+                raise
             answers.append(error)
             if ordered:
                 break
