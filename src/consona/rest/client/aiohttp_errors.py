@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from typing import Final
 
 import aiohttp
 
@@ -14,6 +16,10 @@ from consona.rest.transport import Request
 from consona.telemetry.redaction import DEFAULT as REDACTION
 
 __all__ = ["alert_in", "shown", "translated", "unconnected", "untrusted"]
+
+
+QUOTED: Final = re.compile(r"(?:\n|\\n)\s*(?:\n|\\n)|(?<=\s)b?['\"]")
+"""Where aiohttp's messages begin to quote what came."""
 
 
 def shown(url: str) -> str:
@@ -50,7 +56,7 @@ def unconnected(error: BaseException, request: Request, host: str, proxy: Proxy 
             )
         case aiohttp.ClientResponseError():
             return ConnectError(
-                f"{what}: what the proxy {proxy} sent is not HTTP: {error.message[:200]!r}.",
+                f"{what}: what the proxy {proxy} sent is not HTTP: {_said(error.message)}.",
                 hint="Check the proxy's address, and whether it is an http:// or an https:// one.",
                 retryable=False,
                 host=host,
@@ -78,13 +84,11 @@ def translated(error: BaseException, request: Request, host: str, *, proxy: bool
             limit = request.timeouts.read
             return DeadlineExceeded(f"{what}: the server sent nothing for {limit:g} s.", phase="read", seconds=limit)
         case aiohttp.ClientResponseError():
-            return BadAnswer(
-                f"{what}: what {host} sent is not HTTP, or its head is too large: {error.message[:200]!r}."
-            )
+            return BadAnswer(f"{what}: what {host} sent is not HTTP, or its head is too large: {_said(error.message)}.")
         case aiohttp.ClientPayloadError() if "TransferEncodingError" in reason or "ContentLengthError" in reason:
             return ConnectionLost(f"{what}: the connection to {host} ended before the answer did.", host=host)
         case aiohttp.ClientPayloadError():
-            return BadAnswer(f"{what}: the body that {host} sent cannot be read: {reason[:200]}.", host=host)
+            return BadAnswer(f"{what}: the body that {host} sent cannot be read: {_said(reason)}.", host=host)
         case aiohttp.InvalidURL() | ValueError():
             return ConfigurationError(f"{what}: the request cannot be sent: {reason[:200]}.")
         case _:
@@ -92,6 +96,11 @@ def translated(error: BaseException, request: Request, host: str, *, proxy: bool
                 return untrusted(what, host, alert)
             via = "the proxy or " if proxy else ""
             return ConnectionLost(f"{what}: {via}{host} ended the connection without a whole answer.", host=host)
+
+
+def _said(message: str) -> str:
+    """What was wrong, without the data itself: that is nobody's but the caller's."""
+    return " ".join(QUOTED.split(message)[0].split()).rstrip(":,")[:200]
 
 
 def alert_in(error: BaseException | None) -> Reason | None:

@@ -7,6 +7,7 @@ was sent, and nothing is ever sent twice.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.helpers import set_result
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -28,6 +30,8 @@ __all__ = ["AiohttpTransport", "Connector", "PlainRequest", "Route", "connected"
 
 PIECE_BYTES: Final = 64 * 1024
 HTTP_1_1: Final = (1, 1)
+CONTINUE_S: Final = 1.0
+"""How long a body with `Expect: 100-continue` waits for the server's word: many never give it (RFC 9110, 10.1.1)."""
 PROXY_AUTHENTICATION_REQUIRED: Final = 407
 NOT_OPEN: Final = "The transport is not open."
 NO_CONTENT_TYPE: Final[CIMultiDict[None]] = CIMultiDict({hdrs.CONTENT_TYPE: None})
@@ -40,6 +44,16 @@ class PlainRequest(aiohttp.ClientRequest):
         self.headers = CIMultiDict(headers)
         if hdrs.HOST not in self.headers:
             self.headers[hdrs.HOST] = self.url.host_port_subcomponent or ""
+
+    async def write_bytes(self, writer: Any, conn: Any, content_length: int | None = None) -> None:
+        asked = self._continue
+        if asked is None:
+            return await super().write_bytes(writer, conn, content_length)
+        timer = self.loop.call_later(CONTINUE_S, functools.partial(set_result, asked, result=True))
+        try:
+            await super().write_bytes(writer, conn, content_length)
+        finally:
+            timer.cancel()
 
     def update_auto_headers(self, skip_auto_headers: Any) -> None:  # noqa: ARG002 aiohttp's signature
         self._skip_auto_headers = NO_CONTENT_TYPE
@@ -312,8 +326,19 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 async def connected(
     connector: aiohttp.TCPConnector, request: aiohttp.ClientRequest, limits: aiohttp.ClientTimeout
 ) -> aiohttp.connector.Connection:
+    """A connection, new or kept.
+
+    On a kept one nothing may have come since its last answer: an answer that nobody asked for would be taken for that
+    to the next request, and aiohttp looks no more once the connection has gone back.
+    """
     try:
-        return await connector.connect(request, traces=[], timeout=limits)
+        while True:
+            connection = await connector.connect(request, traces=[], timeout=limits)
+            protocol = connection.protocol
+            assert protocol is not None
+            if protocol._parser is None or not protocol.should_close:  # no parser yet: it is new
+                return connection
+            connection.close()
     except TimeoutError as error:
         raise aiohttp.ConnectionTimeoutError from error
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import math
+import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
@@ -48,6 +49,8 @@ __all__ = ["DEFAULT_POLICY", "REPEAT", "APIClient", "CallOptions", "ClientSettin
 
 T = TypeVar("T")
 
+KNOWN: Final = IDEMPOTENT | {"POST", "PATCH"}
+_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")
 DEFAULT_POLICY: Final = Policy(timeout=30.0, retry=Retry(attempts=3))
 
 
@@ -171,7 +174,7 @@ class APIClient(Part, Verbs):
     async def _call(self, method: str, path: str, into: Any, options: CallOptions) -> Any:
         self._require_started()
         call = self._prepare(method, path, options)
-        with self.observer.operation(method, options.get("name") or call.place.target) as op:
+        with self.observer.operation(call.method, options.get("name") or call.place.target) as op:
             raising = into is not None or options.get("raise_for_status", self.settings.raise_for_status)
             response, answered = await call.perform(op, raising=raising)
             if answered is not None:
@@ -198,7 +201,7 @@ class APIClient(Part, Verbs):
         """
         self._require_started()
         call = self._prepare(method, path, options, streaming=True)
-        with self.observer.operation(method, options.get("name") or call.place.target) as op:
+        with self.observer.operation(call.method, options.get("name") or call.place.target) as op:
             async with _at_most(total):
                 head, _ = await call.perform(op, raising=True)
                 if call.opened is None:  # a redirect that is not followed: its body came with it
@@ -373,6 +376,10 @@ class APIClient(Part, Verbs):
     # One call.
 
     def _prepare(self, method: str, path: str, options: CallOptions, *, streaming: bool = False) -> Call:
+        if method not in KNOWN:
+            method = method.upper()
+            if not _METHOD.fullmatch(method):
+                raise ConfigurationError(f"{method!r} cannot be the method of a request.", hint='"GET", "POST", …')
         place = self._base.place(path)
         if not options:
             headers = self._own_headers if place.own else self._foreign_headers

@@ -28,7 +28,7 @@ Pairs = Sequence[tuple[str, str]]
 Fetch = Callable[[str, str, Pairs, bytes], Awaitable[Response]]
 """`await fetch(method, url, headers, body)`: a request under the client's policy, without its credentials."""
 
-_HEADER_VALUE = re.compile(r"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -288,7 +288,7 @@ def _bearer(token: str) -> tuple[str, str]:
 def _value(secret: Any, what: str) -> str:
     if not isinstance(secret, str) or not _HEADER_VALUE.fullmatch(secret):
         raise ConfigurationError(
-            f"{what} is empty, or holds what a header cannot carry (a line break, or a space around it).",
+            f"{what} is empty, or holds what a header cannot carry (a line break, a space around it, or what is beyond ASCII).",
             hint="Strip it when you read it from a file: token.strip().",
         )
     return secret

@@ -12,6 +12,7 @@ from consona.errors import (
     APIError,
     BulkheadFull,
     CircuitOpen,
+    ConfigurationError,
     ConnectError,
     ConsonaError,
     DeadlineExceeded,
@@ -221,8 +222,11 @@ class Call:
         )
         if payload.measure is not None or self.progress is not None:
             await self._measure(request)
-        for hook in client._request_hooks:
-            await awaited(hook(request))
+        if client._request_hooks:
+            for hook in client._request_hooks:
+                await awaited(hook(request))
+            for name, value in request.headers:
+                check_header(name, value)
         try:
             answer = await client._transport.send(request)
         except ConnectError as error:
@@ -255,6 +259,8 @@ class Call:
         client = self.client
         try:
             status = answer.status
+            if status < 200:  # an interim answer is none, and nothing was asked that 101 would answer
+                raise BadAnswer(f"{self.method} {REDACTION.url(self.url)} was answered {status}, which is no answer.")
             raw = answer.headers
             decoder = self._read_head(answer)
             body = answer
@@ -296,6 +302,10 @@ class Call:
             length = len(name)  # most headers are told apart by that alone
             if length == 16 and name.lower() == b"content-encoding" and self.method != "HEAD":
                 decoder = decoder_for(value.decode("latin-1"))
+            elif length == 17 and name.lower() == b"transfer-encoding" and value.lower() != b"chunked":
+                raise BadAnswer(  # RFC 9112, section 6.1: only where it was asked for
+                    f"{self.method} {REDACTION.url(self.url)} was answered in a transfer coding that is not known here."
+                )
             elif length == 10 and cookies is not None and name.lower() == b"set-cookie" and not is_kept(answer, value):
                 cookies.take(self.url, value.decode("latin-1"))
         return decoder
@@ -386,6 +396,22 @@ def merged(pairs: list[tuple[str, str]], more: Mapping[str, str] | None) -> list
     replaced = {name.lower() for name in more}
     merged = [pair for pair in pairs if pair[0].lower() not in replaced]
     for name, value in more.items():
-        encode_header(name, value)
+        check_header(name, value)
         merged.append((name, value))
     return merged
+
+
+def check_header(name: str, value: str) -> None:
+    """Refuse what no header of a request can carry.
+
+    Beyond ASCII the bytes would be anyone's guess: servers read them as Latin-1, as UTF-8, or not at all.
+
+    Raises:
+        ConfigurationError: A name that is none, a control character, or one beyond ASCII.
+    """
+    encode_header(name, value)
+    if not value.isascii():
+        raise ConfigurationError(
+            f"The value of the header {name} holds a character beyond ASCII.",
+            hint="Percent-encode it first, if the server expects that: urllib.parse.quote(value).",
+        )
