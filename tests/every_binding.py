@@ -20,7 +20,7 @@ from consona.rest.server.conditional import Precondition
 from consona.rest.server.events import Event, EventStream, LastEventID
 from consona.rest.server.files import FileResponse
 from consona.rest.server.guards import CurrentUser, Identity
-from consona.rest.server.pagination import ByNumber, Page
+from consona.rest.server.pagination import ByCursor, ByNumber, ByOffset, Page, PageSize
 from consona.rest.server.parameters import Body, Cookie, File, Form, Header, Path, Query
 from consona.rest.server.requests import Background, Request
 from consona.rest.server.responses import Redirect, Response, StreamingResponse
@@ -223,6 +223,16 @@ def make() -> APIServer:
     @api.get("/pages")
     async def pages(want: ByNumber) -> Page[Thing]:
         return want.page(list(things.values())[want.offset :][: want.fetch])
+
+    @api.get("/pages/by-offset")
+    async def by_offset(want: ByOffset, colour: Colour | None = None) -> Page[Thing]:
+        found = [thing for thing in things.values() if colour in {None, thing.colour}]
+        return want.page(found[want.offset :][: want.fetch], total=len(found))
+
+    @api.get("/pages/by-cursor")
+    async def by_cursor(want: Annotated[ByCursor[int], PageSize(2, most=50)]) -> Page[Thing]:
+        rows = [thing for thing in things.values() if want.after is None or thing.id > want.after]
+        return want.page(rows[: want.fetch], key=lambda thing: thing.id)
 
     @api.put("/notes", idempotent=True)
     async def keep_note(words: Size) -> Size:

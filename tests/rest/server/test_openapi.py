@@ -177,6 +177,11 @@ checks.positive_data_acceptance.expected-statuses = [200, 409, 422]
 include-name = "POST /photos"
 checks.negative_data_rejection.enabled = false
 
+# Nor can it make up a cursor: each comes from the page before.
+[[operations]]
+include-name = "GET /pages/by-cursor"
+checks.positive_data_acceptance.expected-statuses = [200, 422]
+
 # Whoever makes up an If-Match cannot know the state that it must name.
 [[operations]]
 include-name = "PUT /versions/{id}"
