@@ -12,8 +12,9 @@ import typer
 
 from consona.cli.terminal import AsJSON, Plain, Terminal
 from consona.errors import ConfigurationError
-from consona.events.bus import EventBus, Place
+from consona.events.bus import EventBus
 from consona.events.dead_letters import DeadEvent
+from consona.events.looking_back import Place
 from consona.events.records import Received
 
 __all__ = ["events"]

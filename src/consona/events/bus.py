@@ -21,25 +21,25 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from uuid import uuid4
 
 from consona.address import Address
-from consona.errors import ConfigurationError, FieldProblem, NotFound, ValidationError
+from consona.errors import ConfigurationError, FieldProblem, ValidationError
 from consona.events import inbox
 from consona.events.cloudevents import CloudEvent
 from consona.events.consumer import LEASE_S, Consumer
-from consona.events.dead_letters import DeadEvent, DeadLetters
-from consona.events.event import Upcasters, event_type, matcher
+from consona.events.event import Upcasters
 from consona.events.handler import Handler, Subscription, subscribed
 from consona.events.lease import Lease
+from consona.events.looking_back import LookingBack, Place
 from consona.events.outbox import Outbox, Relay
 from consona.events.processor import Processor
-from consona.events.records import TRACE, Received, entry_of, received_of, wrapped
+from consona.events.records import TRACE, entry_of, wrapped
+from consona.events.saga import Saga
 from consona.events.stream import Stream, View
 from consona.log.log import Entry, Log, Retention
 from consona.part import Health, Part, Status
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from consona.sql.database import SQLDatabase
     from consona.storage.transaction import SharedTransaction
 
-__all__ = ["ConsumerState", "EventBus", "Place"]
+__all__ = ["EventBus"]
 
 MAX_DATA_BYTES: Final = 900_000
 MAX_NAME_BYTES: Final = 100
@@ -62,23 +62,9 @@ FORGET_PAUSE_S: Final = 60.0
 
 H = TypeVar("H", bound=Handler)
 T = TypeVar("T")
-Place = Literal["new", "beginning"] | int | datetime
-"""Where a consumer begins: with what comes, with the oldest that is kept, behind a position, or at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerState:
-    """Where a durable consumer stands."""
-
-    name: str
-    position: int
-    behind: int
-    """How far its position is from the newest event's. Positions of other types count too."""
-    problem: str = ""
-    """Why it does not go on."""
-
-
-class EventBus(Part):
+class EventBus(Part, LookingBack):
     """One bus; the same on every engine of the log.
 
     Args:
@@ -135,6 +121,7 @@ class EventBus(Part):
         self._outboxes = [Outbox(db, name) for db in outbox]
         self._relays: list[Relay] = []
         self._subscriptions: list[Subscription] = []
+        self._sagas: list[Saga] = []
         self._consumers: list[Consumer] = []
         self._consume = consume
         self._working: asyncio.Task[None] | None = None
@@ -147,6 +134,8 @@ class EventBus(Part):
             for part in self._parts():
                 await part.start()
                 opened.append(part)
+            for db in self._inboxes():
+                await inbox.prepare(db)
             self._consumers = [
                 Consumer(self, each, clock=self._clock)
                 if each.view is None
@@ -177,13 +166,17 @@ class EventBus(Part):
         for relay in self._relays:
             await relay.stop()
         self._relays.clear()
-        for consumer in self._consumers:
-            await consumer.close()
         for part in reversed(self._parts()):
             await part.stop()
 
     def _parts(self) -> list[Part | Outbox]:
-        return [self.log, self.store, *self._outboxes]
+        return [self.log, self.store, *self._outboxes, *self._inboxes()]
+
+    def _inboxes(self) -> list[SQLDatabase]:
+        """The databases in which it is noted what was handled, each once."""
+        of_handlers = [each.once for each in self._subscriptions if each.once is not None]
+        of_sagas = [db for saga in self._sagas for db in saga.databases()]
+        return list(dict.fromkeys([*of_handlers, *of_sagas]))
 
     async def check(self) -> Health:
         """Whether the log can be reached, and every consumer goes on."""
@@ -344,6 +337,18 @@ class EventBus(Part):
         """
         return Stream(self, events)
 
+    def saga(self, name: str, event: type, *, concurrency: int = 8) -> Saga:
+        """Steps for each event of this class, with what undoes them. See `Saga`.
+
+        Args:
+            name: Its own; its state is kept under it.
+            event: What begins a run.
+            concurrency: How many runs go on at a time; those with the same key one after another.
+        """
+        saga = Saga(self, name, event, concurrency=concurrency, clock=self._clock)
+        self._sagas.append(saga)
+        return saga
+
     def _add_view(self, view: View) -> None:
         """See `WindowedStream.aggregate`."""
 
@@ -402,130 +407,12 @@ class EventBus(Part):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    # Looking back, and moving.
-
-    async def events(
-        self, *patterns: type | str, after: int = 0, since: datetime | None = None, until: int | None = None
-    ) -> AsyncIterator[Received]:
-        """What is kept, oldest first, up to what is the newest when it begins.
-
-        Args:
-            patterns: Only these: classes or patterns, see `on`.
-            after: Behind this position.
-            since: From this time on, with its zone.
-            until: Up to this position; by default to the newest.
-
-        Raises:
-            GapError: What is behind `after` is not kept any more.
-        """
-        self._require_started()
-        names = [each if isinstance(each, str) else event_type(each).name for each in patterns]
-        wants = matcher(names or [">"])
-        position = after if since is None else await self.position_of(since)
-        last = await self.log.end(self.log_stream) if until is None else until
-        while position < last:
-            page = await self.log.read(self.log_stream, after=position)
-            if not page.records:
-                return
-            for record in page.records:
-                if record.position > last:
-                    return
-                if wants(record.headers.get("type", "")):
-                    yield received_of(record)
-            position = page.records[-1].position
-
-    async def position_of(self, place: Place) -> int:
-        """The position behind which that place is.
-
-        Raises:
-            ConfigurationError: It is none of those, or a time without its zone.
-        """
-        if place == "new":
-            return await self.log.end(self.log_stream)
-        if place == "beginning":
-            return await self.log.begin(self.log_stream)
-        if isinstance(place, datetime):
-            if place.tzinfo is None:
-                raise ConfigurationError(
-                    f"{place} has no time zone.", hint="Use datetime.now(UTC), or a time with its zone."
-                )
-            return await self.log.position_at(self.log_stream, place.timestamp())
-        if type(place) is int and place >= 0:
-            return place
-        raise ConfigurationError(
-            f"{place!r} is no place in a bus.", hint="Use 'new', 'beginning', a position, or a datetime with its zone."
-        )
-
-    async def seek(self, durable: str, place: Place) -> int:
-        """Let a consumer go on from another place: back, to handle events again, or on, to leave some out.
-
-        Returns:
-            The position, behind which it goes on within about a second.
-        """
-        position = await self.position_of(place)
-        with self.observer.operation("seek", durable) as op:
-            op.set(position=position)
-            await self.store.delete(f"stream/{durable}/mark")  # a view begins anew
-            await self.store.put(f"position/{durable}", b"%d" % position)
-        return position
-
-    async def consumers(self) -> list[ConsumerState]:
-        """Every durable consumer that ever took its place, sorted by name."""
-        self._require_started()
-        end = await self.log.end(self.log_stream)
-        problems = {each.name: each.problem.message for each in self._consumers if each.problem is not None}
-        found = []
-        async for item in self.store.scan("position/"):
-            name, position = item.key.removeprefix("position/"), int(item.value)
-            found.append(ConsumerState(name, position, max(0, end - position), problems.get(name, "")))
-        return found
-
-    async def remove_consumer(self, durable: str) -> None:
-        """Forget a consumer: its position and its dead letters.
-
-        Raises:
-            NotFound: There is none of this name.
-        """
-        if not await self.store.delete(f"position/{durable}"):
-            raise NotFound(f"{self.name} has no consumer {durable!r}.")
-        async for letter in self.dead_letters(durable):
-            await DeadLetters(self.store, durable).purge(letter.position)
-
-    # Dead letters.
-
-    async def dead_letters(self, durable: str) -> AsyncIterator[DeadEvent]:
-        """The events that this consumer could not handle, by position."""
-        self._require_started()
-        async for letter in DeadLetters(self.store, durable).all():
-            yield letter
-
-    async def redrive(self, durable: str, *positions: int) -> int:
-        """Let the consumer try dead letters again: these, or all. Returns how many there were."""
-        return await self._each(durable, positions, "redrive", DeadLetters.redrive)
-
-    async def purge(self, durable: str, *positions: int) -> int:
-        """Remove dead letters for ever: these, or all. Returns how many there were."""
-        return await self._each(durable, positions, "purge", DeadLetters.purge)
-
-    async def _each(
-        self, durable: str, positions: Sequence[int], name: str, do: Callable[[DeadLetters, int], Awaitable[bool]]
-    ) -> int:
-        letters = DeadLetters(self.store, durable)
-        with self.observer.operation(name, durable) as op:
-            chosen = positions or [letter.position async for letter in self.dead_letters(durable)]
-            count = sum([await do(letters, position) for position in chosen])
-            op.set(events=count)
-        return count
-
     async def _forget(self) -> int:
         """Inbox notes of events that cannot come again."""
         if self.retention.max_age is None:
             return 0
         before = self._clock() - 2 * self.retention.max_age
-        forgotten = 0
-        for db in {id(each.once): each.once for each in self._subscriptions if each.once is not None}.values():
-            forgotten += await inbox.forget(db, before=before)
-        return forgotten
+        return sum([await inbox.forget(db, before=before) for db in self._inboxes()])
 
 
 def _size(event: CloudEvent) -> int:

@@ -75,17 +75,10 @@ class Consumer:
 
     async def prepare(self) -> None:
         """Find its position, and take its place where it has none: what is published from now on is its."""
-        if self.subscription.once is not None:
-            await self.subscription.once.start()
-            await inbox.prepare(self.subscription.once)
         if not await self._load():
             self.position = await self.bus.position_of(self.subscription.start)
             if self.durable and not await self._commit():
                 await self._load()
-
-    async def close(self) -> None:
-        if self.subscription.once is not None:
-            await self.subscription.once.stop()
 
     async def run(self, *, until_empty: bool = False) -> None:
         """Handle events until `stop` is called (or nothing is left, or somebody else does it: `until_empty`)."""
