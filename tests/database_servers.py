@@ -34,6 +34,8 @@ import servers
 __all__ = [
     "MariaDBServer",
     "PostgreSQLServer",
+    "RedisServer",
+    "empty_redis",
     "free_port",
     "listens",
     "mysql",
@@ -41,6 +43,8 @@ __all__ = [
     "postgresql",
     "postgresql_there",
     "quiet_postgresql",
+    "redis",
+    "redis_there",
 ]
 
 START_S = 60.0
@@ -235,6 +239,51 @@ class MariaDBServer(DatabaseServer):
 
     def _answers(self) -> bool:
         return listens(self.port)
+
+
+class RedisServer(DatabaseServer):
+    """Keeps an append-only file in its folder, and syncs each write."""
+
+    name = "Redis"
+
+    def __init__(self, *, durable: bool = True) -> None:
+        super().__init__()
+        self.durable = durable
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    @staticmethod
+    def program() -> str | None:
+        return shutil.which("redis-server")
+
+    def _command(self) -> list[str | Path]:
+        program = self.program()
+        assert program is not None
+        kept = ["--appendonly", "yes", "--appendfsync", "always"] if self.durable else ["--appendonly", "no"]
+        places = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", self.folder]
+        return [program, *places, "--save", "", *kept]
+
+    def _answers(self) -> bool:
+        return listens(self.port)
+
+
+def redis() -> str | None:
+    """The address of a Redis of this process alone; None where none can be started."""
+    return redis_there() and _own(RedisServer)
+
+
+def redis_there() -> str | None:
+    """Whether `redis` will start one."""
+    return RedisServer.program()
+
+
+@contextlib.contextmanager
+def empty_redis() -> Iterator[str]:
+    """The address of that Redis; everything in it is removed in the end."""
+    url = servers.need("Redis")
+    yield url
+    with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=10) as connection:
+        connection.sendall(b"FLUSHALL\r\n")
+        assert connection.recv(100) == b"+OK\r\n"
 
 
 _started: dict[type[DatabaseServer], DatabaseServer] = {}

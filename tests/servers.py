@@ -87,6 +87,12 @@ SERVERS: dict[str, Server] = {
         how="Debian: apt install mariadb-server (its programs are enough). Or name yours, with a user who may do"
         " everything: CONSONA_MYSQL=mysql://user:password@host/database.",
     ),
+    "Redis": Server(
+        find=lambda: database_servers().redis(),
+        there=lambda: database_servers().redis_there(),
+        tests="everything on Redis",
+        how="Debian: apt install redis-server (its program is enough).",
+    ),
     "axe-core": Server(
         find=_axe,
         tests="the accessibility of the pages",

@@ -51,6 +51,8 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "memory": "consona.messaging.memory:MemoryQueues",
         "postgres": "consona.messaging.postgresql:PostgreSQLQueues",
         "postgresql": "consona.messaging.postgresql:PostgreSQLQueues",
+        "redis": "consona.messaging.redis:RedisQueues",
+        "rediss": "consona.messaging.redis:RedisQueues",
         "sqlite": "consona.messaging.sqlite:SQLiteQueues",
     },
     "sql": {
@@ -73,6 +75,7 @@ EXTRAS: Final[dict[str, str]] = {
     "consona.log.postgresql": "postgresql",
     "consona.messaging.postgresql": "postgresql",
     "consona.mail.smtp": "mail",
+    "consona.messaging.redis": "redis",
     "consona.rest.client.http2_transport": "http2",
     "consona.sql.mysql.engine": "mysql",
     "consona.sql.postgresql": "postgresql",

@@ -20,7 +20,7 @@ ENGINES = {
     "memory": lambda folder: f"memory://work{next(_number)}",
     "sqlite": lambda folder: f"sqlite:///{folder}/work.db?synchronous=OFF",
 }
-SERVERS = {"postgresql": database_servers.empty_postgresql}
+SERVERS = {"postgresql": database_servers.empty_postgresql, "redis": database_servers.empty_redis}
 """Engines that need a server: how to have an empty database on it."""
 NOW = Retry(attempts=3, backoff=0.0)
 
