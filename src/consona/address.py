@@ -40,6 +40,8 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "memory": "consona.log.memory:MemoryLog",
         "postgres": "consona.log.postgresql:PostgreSQLLog",
         "postgresql": "consona.log.postgresql:PostgreSQLLog",
+        "redis": "consona.log.redis:RedisLog",
+        "rediss": "consona.log.redis:RedisLog",
         "sqlite": "consona.log.sqlite:SQLiteLog",
     },
     "mail": {
@@ -73,6 +75,7 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
 
 EXTRAS: Final[dict[str, str]] = {
     "consona.log.postgresql": "postgresql",
+    "consona.log.redis": "redis",
     "consona.messaging.postgresql": "postgresql",
     "consona.mail.smtp": "mail",
     "consona.messaging.redis": "redis",

@@ -21,7 +21,7 @@ ENGINES = {
     "sqlite": lambda folder: f"sqlite:///{folder}/log.db?synchronous=OFF",
     "sqlite-memory": lambda folder: f"sqlite://log{next(_number)}",
 }
-SERVERS = {"postgresql": database_servers.quiet_postgresql}
+SERVERS = {"postgresql": database_servers.quiet_postgresql, "redis": database_servers.empty_redis}
 """Engines that need a server: how to have an empty database on it."""
 NOTHING_TRIMMED = Retention(max_age=None, max_records=None, max_bytes=None)
 
