@@ -5,9 +5,10 @@ import signal
 
 import pytest
 
+import database_servers
 from consona import MessageQueue, SQLDatabase
 from consona.address import Address
-from consona.errors import ConfigurationError
+from consona.errors import CommitUnknown, ConfigurationError, ConnectError, ConnectionLost
 from consona.messaging.engine import Entry
 from consona.messaging.postgresql import PostgreSQLQueues
 from messaging_processes import finish, said_by_killed, start_producers, start_workers
@@ -171,3 +172,28 @@ async def test_nothing_acknowledged_is_lost_when_producers_and_workers_are_kille
         assert await line(process) == "ready"
     put, handled = await said_by_killed(producers, workers, signal.SIGKILL)
     assert put - handled - await finish(engine) == set()
+
+
+async def test_a_worker_goes_on_after_the_server_was_restarted():
+    async with database_servers.PostgreSQLServer() as server, MessageQueue("q", server.url) as queue:
+        handled = asyncio.Event()
+
+        @queue.worker()
+        async def handle(text: str):
+            handled.set()
+
+        await queue.put("before")
+        working = asyncio.create_task(queue.work())
+        await asyncio.wait_for(handled.wait(), 20)
+        handled.clear()
+        await server.restart()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await queue.put("after")
+                    break
+                except (ConnectError, CommitUnknown, ConnectionLost):
+                    await asyncio.sleep(0.01)
+            await handled.wait()
+        working.cancel()
+        await asyncio.wait([working])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from consona.errors import ConfigurationError, ConsonaError, LeaseLost, ValidationError
+from consona.errors import CommitUnknown, ConfigurationError, ConsonaError, LeaseLost, ValidationError
 from consona.messaging.message import Message, described
 from consona.resilience.deadline import within
 from consona.resilience.retry import Retry
@@ -82,7 +82,8 @@ class Worker:
             try:
                 messages = await self.queue.get_many(free, wait=0.0 if until_empty else WAIT_S)
             except ConsonaError as error:
-                if not error.retryable:
+                # What may have been taken without our knowing comes back when its lease ends.
+                if not (error.retryable or isinstance(error, CommitUnknown)):
                     raise
                 log.warning("%s: no message could be taken (it is tried again): %s", self.queue.name, error.message)
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
