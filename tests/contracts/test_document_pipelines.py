@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -285,3 +286,40 @@ async def test_what_cannot_be_kept_is_refused(teas):
         await teas.update_one(
             {"_id": 1}, [{"$replaceWith": {"$setField": {"field": {"$literal": "$x"}, "input": {}, "value": 1}}}]
         )
+
+
+# Rules.
+
+PRICED = {"$jsonSchema": {"required": ["price"], "properties": {"price": {"bsonType": "number", "minimum": 0}}}}
+
+
+async def test_a_json_schema_is_a_rule_for_every_write(db):
+    priced = await db.create_collection("priced", validator=PRICED)
+    await priced.insert_one({"_id": 1, "price": 5})
+    for refused in ({"_id": 2}, {"_id": 2, "price": -1}, {"_id": 2, "price": "5"}):
+        with pytest.raises(ValidationError):
+            await priced.insert_one(refused)
+    with pytest.raises(ValidationError):
+        await priced.update_one({"_id": 1}, {"$inc": {"price": -6}})
+    with pytest.raises(ValidationError):
+        await db["priced"].update_one({"_id": 1}, [{"$unset": "price"}])
+    assert await priced.find().to_list() == [{"_id": 1, "price": 5}]
+    await priced.set_validator(None)
+    await priced.insert_one({"_id": 2})
+
+
+async def test_a_schema_finds_what_does_not_fit(teas):
+    await teas.insert_one({"_id": 4, "kind": 7})
+    assert [tea["_id"] for tea in await teas.find({"$nor": [PRICED]}).to_list()] == [4]
+
+
+async def test_a_rule_may_compare_fields_and_ask_the_clock(db):
+    rule = {"$expr": {"$and": [{"$lte": ["$from", "$to"]}, {"$lte": ["$at", "$$NOW"]}]}}
+    stays = await db.create_collection("stays", validator=rule)
+    await stays.insert_one({"_id": 1, "from": 1, "to": 2})
+    with pytest.raises(ValidationError):
+        await stays.insert_one({"_id": 2, "from": 3, "to": 2})
+    now = datetime.now(UTC)
+    with pytest.raises(ValidationError):
+        await stays.insert_one({"_id": 2, "at": now + timedelta(hours=1)})
+    await stays.insert_one({"_id": 2, "at": now - timedelta(seconds=1)})

@@ -98,9 +98,9 @@ class Collection(Reading, Changing):
         """Make an index; nothing where the same one is there. Returns its name.
 
         Args:
-            keys: `"price"`, `[("price", 1), ("name", -1)]`, or for words in texts `[("name", "text")]`.
+            keys: `"price"`, or `[("price", 1), ("name", -1)]`.
             tx: Make it in this open transaction.
-            options: `unique`, `sparse`, `partialFilterExpression`, `expireAfterSeconds`, `weights`, `name`.
+            options: `unique`, `sparse`, `partialFilterExpression`, `expireAfterSeconds`, `name`.
 
         Raises:
             DuplicateKey: It is unique, and two documents have the same key.

@@ -103,6 +103,7 @@ _REFUSED = {
     "$where": "it runs code; $expr can compare fields with each other",
     "$function": "it runs code; the other expressions do without",
     "$accumulator": "it runs code; $group has $sum, $push, $first and others",
+    "$text": "no engine here keeps a text index; $regex finds words, more slowly",
 }
 
 

@@ -121,7 +121,7 @@ class NotPasses:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """`$expr`: the expression gives something true for the document."""
+    """`$expr` and `$jsonSchema`: the function gives something true for the document."""
 
     expression: Callable[[Any], Any]
 

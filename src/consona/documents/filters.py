@@ -25,6 +25,7 @@ from consona.documents.document import checked_value
 from consona.documents.errors import OperatorError, unknown_operator
 from consona.documents.expressions import Scope, moment, parse_expression
 from consona.documents.filter_nodes import AllPass, AnyPasses, Computed, DocumentTest, Field, Node, NotPasses, lifted
+from consona.documents.json_schema import parse_schema
 from consona.documents.paths import split
 from consona.documents.patterns import compile_pattern
 from consona.documents.values import MISSING, TYPE_NAMES, Document, is_number
@@ -161,6 +162,10 @@ def _parse_expr(_: str, value: Any, top: _Top) -> Node:
     return Computed(parse_expression(value, top.variables, top.collation))
 
 
+def _parse_schema(_: str, value: Any, __: _Top) -> Node:
+    return Computed(parse_schema(value))
+
+
 _LOGICAL: Final[dict[str, Callable[[str, Any, int, _Top | None], Node]]] = {
     "$and": _parse_and,
     "$or": _parse_or,
@@ -168,6 +173,7 @@ _LOGICAL: Final[dict[str, Callable[[str, Any, int, _Top | None], Node]]] = {
 }
 OF_DOCUMENTS: Final[dict[str, Callable[[str, Any, _Top], Node]]] = {
     "$expr": _parse_expr,
+    "$jsonSchema": _parse_schema,
 }
 
 

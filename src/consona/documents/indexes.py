@@ -20,9 +20,7 @@ __all__ = ["ID_INDEX", "Index", "parse_index"]
 ID_INDEX: Final = "_id_"
 MOST_NAME: Final = 120
 MOST_FIELDS: Final = 32
-_OPTIONS: Final = frozenset(
-    {"unique", "sparse", "name", "expireAfterSeconds", "partialFilterExpression", "weights", "default_language"}
-)
+_OPTIONS: Final = frozenset({"unique", "sparse", "name", "expireAfterSeconds", "partialFilterExpression"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +34,14 @@ class Index:
         sparse: Whether documents without any of the fields are left out.
         partial: A filter; other documents are left out.
         expire_after_s: A document is removed so many seconds after the date in the field.
-        weights: Of a text index: path -> how much a word there counts.
     """
 
     name: str
-    fields: tuple[tuple[str, int | str], ...]
+    fields: tuple[tuple[str, int], ...]
     unique: bool = False
     sparse: bool = False
     partial: Mapping[str, Any] | None = None
     expire_after_s: float | None = None
-    weights: Mapping[str, int] | None = None
-
-    @property
-    def is_text(self) -> bool:
-        return any(kind == "text" for _, kind in self.fields)
 
     @property
     def paths(self) -> tuple[tuple[str, ...], ...]:
@@ -66,8 +58,6 @@ class Index:
             options["partialFilterExpression"] = dict(self.partial)
         if self.expire_after_s is not None:
             options["expireAfterSeconds"] = self.expire_after_s
-        if self.weights is not None:
-            options["weights"] = dict(self.weights)
         return options
 
     def covers(self, document: Document) -> bool:
@@ -110,8 +100,8 @@ def parse_index(keys: Any, options: Mapping[str, Any]) -> Index:
     """Understand `create_index` as PyMongo takes it.
 
     Args:
-        keys: `"price"`, `[("price", 1), ("name", -1)]`, `{"price": -1}`, `[("name", "text")]`.
-        options: `unique`, `sparse`, `name`, `expireAfterSeconds`, `partialFilterExpression`, `weights`.
+        keys: `"price"`, `[("price", 1), ("name", -1)]`, `{"price": -1}`.
+        options: `unique`, `sparse`, `name`, `expireAfterSeconds`, `partialFilterExpression`.
 
     Raises:
         OperatorError: A kind of index or an option is not made here, or does not fit.
@@ -122,7 +112,6 @@ def parse_index(keys: Any, options: Mapping[str, Any]) -> Index:
             raise OperatorError(
                 f"{option!r} is no option of an index here.", hint=f"There are {', '.join(sorted(_OPTIONS))}."
             )
-    text = [path for path, kind in fields if kind == "text"]
     name = options.get("name") or "_".join(f"{path}_{kind}" for path, kind in fields)
     if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME or "\0" in name or name == ID_INDEX:
         raise OperatorError(
@@ -138,8 +127,6 @@ def parse_index(keys: Any, options: Mapping[str, Any]) -> Index:
             raise OperatorError("expireAfterSeconds is a number of seconds, at least 0.")
         if len(fields) != 1 or fields[0][0] == "_id":
             raise OperatorError("An index with expireAfterSeconds is over one field, and not over _id.")
-    if text and (len(text) != len(fields) or options.get("unique")):
-        raise OperatorError("A text index is over texts only, and is never unique.")
     return Index(
         name=name,
         fields=fields,
@@ -147,7 +134,6 @@ def parse_index(keys: Any, options: Mapping[str, Any]) -> Index:
         sparse=bool(options.get("sparse")),
         partial=partial,
         expire_after_s=None if expire is None else float(expire),
-        weights={path: int((options.get("weights") or {}).get(path, 1)) for path in text} if text else None,
     )
 
 
@@ -163,14 +149,14 @@ def _refuse_of_documents(partial: Any) -> None:
             _refuse_of_documents(item)
 
 
-def _parse_keys(keys: Any) -> tuple[tuple[str, int | str], ...]:
+def _parse_keys(keys: Any) -> tuple[tuple[str, int], ...]:
     if isinstance(keys, str):
         keys = [(keys, 1)]
     elif isinstance(keys, Mapping):
         keys = list(keys.items())
     if not isinstance(keys, Sequence) or not keys:
         raise OperatorError("An index is over at least one field.", hint='create_index("price")')
-    fields: list[tuple[str, int | str]] = []
+    fields: list[tuple[str, int]] = []
     for item in keys:
         path, kind = (item, 1) if isinstance(item, str) else item
         if not isinstance(path, str):
@@ -182,9 +168,12 @@ def _parse_keys(keys: Any) -> tuple[tuple[str, int | str], ...]:
             )
         if any(is_index(part) for part in parts):
             raise OperatorError(f"{path!r} names an element by its place; an index is over all elements of an array.")
-        if kind not in {1, -1, "text"} or isinstance(kind, bool):
-            raise OperatorError(f"{kind!r} is no kind of index here.", hint='There are 1, -1 and "text".')
-        fields.append((path, kind if isinstance(kind, str) else int(kind)))
+        if kind not in {1, -1} or isinstance(kind, bool):
+            raise OperatorError(
+                f"{kind!r} is no kind of index here: there are 1 and -1.",
+                hint="Words within texts are found by $regex." if kind == "text" else "",
+            )
+        fields.append((path, int(kind)))
     if len(fields) > MOST_FIELDS or len({path for path, _ in fields}) != len(fields):
         raise OperatorError(f"An index is over at most {MOST_FIELDS} fields, each named once.")
     return tuple(fields)

@@ -130,7 +130,7 @@ def _zip(name: str, raw: Any, compiler: Compiler) -> Expression:
         if not columns:
             raise OperatorError(f"{name} takes at least one array.", operator=name)
         fill = defaults(scope)
-        fill = [None] * len(columns) if is_null(fill) else array(name, fill)
+        fill = [None] * len(columns) if is_null(fill) or fill == [] else array(name, fill)
         if len(fill) != len(columns):
             raise OperatorError(f"{name} takes as many defaults as arrays.", operator=name)
         length = (max if longest else min)(len(column) for column in columns)

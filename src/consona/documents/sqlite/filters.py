@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,7 +12,6 @@ from consona.documents import conditions as ask
 from consona.documents.collation import Collation
 from consona.documents.conditions import Condition
 from consona.documents.filter_nodes import AllPass, AnyPasses, Field, Node, NotPasses
-from consona.documents.indexes import Index
 from consona.documents.paths import is_index
 from consona.documents.sqlite.bounds import NONE, OPEN, Bounds, Sql, all_of, any_of, inverse
 from consona.documents.sqlite.conditions import Question, question
@@ -67,7 +66,7 @@ class Places:
         if parts == ("_id",):
             return Place(parts, "id", encoded_id, has_arrays=False, indexed=True)
         key = key_sql(parts)
-        index = next((index for index in self._indexes() if index.paths[0] == parts), None)
+        index = next((index for index in self.table.indexes if index.paths[0] == parts), None)
         if index is None:
             return Place(parts, key)
         elements = elements_table(self.table, index)
@@ -86,9 +85,6 @@ class Places:
             elements=elements,
             indexed=True,
         )
-
-    def _indexes(self) -> Iterator[Index]:
-        return (index for index in self.table.indexes if not index.is_text)
 
 
 def filter_bounds(node: Node, places: Places, collation: Collation | None) -> Bounds:

@@ -66,7 +66,6 @@ class Table:
                 "sparse": index.sparse,
                 "partial": None if index.partial is None else dict(index.partial),
                 "expire_after_s": index.expire_after_s,
-                "weights": None if index.weights is None else dict(index.weights),
             }
             for index in self.indexes
         ]
