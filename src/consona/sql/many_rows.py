@@ -7,7 +7,9 @@ PostgreSQL) is given it; the others run one prepared statement.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +18,7 @@ import msgspec
 
 from consona.errors import ConfigurationError, FieldProblem, ValidationError
 from consona.sql.dialect import Dialect
+from consona.sql.rows import PIECE_S, in_pieces
 
 if TYPE_CHECKING:  # the queries write many rows with this, so the import can only go one way
     from consona.sql.queries import Queries
@@ -79,7 +82,7 @@ class ManyRows:
         first = self._seen + 1
         if self._columns is None:
             self._columns = _columns_of(batch[0])
-        taken = [self._values(row, number) for number, row in enumerate(batch, first)]
+        taken = await in_pieces(self._all_values, batch, first=first)
         await queries._write_rows(
             self.sql(queries.dialect), self.table, self._columns, taken, first, plain=not self.key
         )
@@ -96,6 +99,9 @@ class ManyRows:
             yield batch
 
     # One row.
+
+    def _all_values(self, rows: Sequence[Any], first: int = 1) -> list[Sequence[Any]]:
+        return [self._values(row, number) for number, row in enumerate(rows, first)]
 
     def _values(self, row: Any, number: int) -> Sequence[Any]:
         columns = self._columns
@@ -149,8 +155,12 @@ async def _each(rows: Source) -> AsyncIterator[Any]:
         return
     if isinstance(rows, str | bytes | Mapping) or not hasattr(rows, "__iter__"):
         raise ConfigurationError(f"Rows are something to iterate over; got {type(rows).__name__}.")
-    for row in rows:
+    until = time.perf_counter() + PIECE_S
+    for number, row in enumerate(rows):
         yield row
+        if number % 32 == 0 and time.perf_counter() > until:
+            await asyncio.sleep(0)  # others run too, however many rows there are
+            until = time.perf_counter() + PIECE_S
 
 
 def _columns_of(row: Any) -> tuple[str, ...]:

@@ -171,7 +171,7 @@ class Queries(ABC):
         """
         statement, series, finer = self._statements(sql)
         with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, None)) as op:
-            plain = [_row_values(statement, row, number) for number, row in enumerate(rows, 1)]
+            plain = await in_pieces(partial(_rows_values, statement), rows)
             session = self._session(writes=True)
             try:
                 done = await session.execute_many(statement, plain) if plain else Done(0)
@@ -348,7 +348,7 @@ class Queries(ABC):
             batches = session.stream(statement, checked(statement.values(values)), batch=batch)
             async with aclosing(batches):
                 async for columns, raw in batches:
-                    for row in row_reader(into, columns, self.dialect)(raw, count + 1):
+                    for row in await in_pieces(row_reader(into, columns, self.dialect), raw, first=count + 1):
                         yield row
                     count += len(raw)
                     op.set(rows=count)
@@ -371,7 +371,7 @@ class Queries(ABC):
         """One batch of rows by the statement `sql`, or, if it is a `plain` INSERT, as the engine does it best."""
         statement, series, finer = self._statements(sql)
         with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, None)) as op:
-            values = [_row_values(statement, row, number) for number, row in enumerate(rows, first)]
+            values = await in_pieces(partial(_rows_values, statement), rows, first=first)
             session = self._session(writes=True)
             loads = plain and len(values) >= MIN_LOAD and isinstance(session, SupportsLoading)
             try:
@@ -421,6 +421,10 @@ class Queries(ABC):
 
 
 _CONTROL = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "END", "START", "ABORT"})
+
+
+def _rows_values(statement: Statement, rows: Sequence[Any], first: int = 1) -> list[Sequence[Any]]:
+    return [_row_values(statement, row, number) for number, row in enumerate(rows, first)]
 
 
 def _row_values(statement: Statement, row: Any, number: int) -> Sequence[Any]:

@@ -16,7 +16,7 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import starmap
+from itertools import islice, starmap
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
@@ -26,7 +26,7 @@ from consona.sql.dialect import Decoder, Dialect
 from consona.sql.engine import ReadRows
 from consona.validation import wrong_fields
 
-__all__ = ["RowReader", "column_reader", "in_pieces", "row_reader"]
+__all__ = ["PIECE_S", "RowReader", "column_reader", "in_pieces", "row_reader"]
 
 MAX_NAMED_ROWS: Final = 20
 """Problems of so many rows are named in one error."""
@@ -263,21 +263,31 @@ def _first_of_each(rows: list[tuple[Any, ...]], first: int = 1) -> list[Any]:  #
 
 
 async def in_pieces(
-    reader: ReadRows, rows: list[tuple[Any, ...]], *, clock: Callable[[], float] = time.perf_counter
+    reader: ReadRows,
+    rows: Iterable[Any],
+    *,
+    first: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Any]:
-    """Read all rows, letting others run after each millisecond."""
-    if len(rows) <= FIRST_PIECE:
-        return reader(rows)
+    """Read all rows, letting others run after each millisecond.
+
+    Args:
+        reader: Makes of some rows what was asked for; or checks them.
+        rows: All of them. What gives them one by one is asked in pieces too.
+        first: The number of the first, for messages.
+        clock: Seconds.
+    """
+    if isinstance(rows, list) and len(rows) <= FIRST_PIECE:
+        return reader(rows, first)
     read: list[Any] = []
-    size, done = FIRST_PIECE, 0
-    while done < len(rows):
-        if done:
-            await asyncio.sleep(0)
+    size, each = FIRST_PIECE, iter(rows)
+    while True:
         began = clock()
-        read += reader(rows[done : done + size], done + 1)
-        done += size
+        if not (piece := list(islice(each, size))):
+            return read
+        read += reader(piece, first + len(read))
         size = max(MIN_PIECE, min(4 * size, int(size * PIECE_S / max(clock() - began, 1e-6))))
-    return read
+        await asyncio.sleep(0)
 
 
 _FIRST: Final = operator.itemgetter(0)

@@ -62,7 +62,7 @@ class SQLite:
         return self._write(executing(statement, encoded(values)))
 
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
-        return await self.native.write(executing_many(statement, [encoded(row) for row in rows]))
+        return await self.native.write(executing_many(statement, rows))
 
     async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
         return await self._read(statement, fetching(statement, encoded(values), limit))

@@ -72,7 +72,7 @@ class _Statements:
         return await self._connection.run(executing(statement, encoded(values)))
 
     async def execute_many(self, statement: Statement, rows: Sequence[Sequence[Any]]) -> Done:
-        return await self._connection.run(executing_many(statement, [encoded(row) for row in rows]))
+        return await self._connection.run(executing_many(statement, rows))
 
     async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
         return await self._connection.run(fetching(statement, encoded(values), limit))

@@ -72,7 +72,7 @@ def executing_many(statement: Statement, rows: Sequence[Sequence[Any]]) -> Calla
     def execute(db: apsw.Connection) -> Done:
         before = db.total_changes()
         db.set_last_insert_rowid(0)
-        for _ in db.executemany(statement.text, rows):
+        for _ in db.executemany(statement.text, map(encoded, rows)):  # here, beside the event loop
             pass
         key = db.last_insert_rowid() if statement.verb in INSERTING else 0
         return Done(db.total_changes() - before, key or None)
