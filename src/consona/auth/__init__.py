@@ -6,7 +6,7 @@ import importlib.util
 
 from consona.errors import MissingExtra
 
-for _package in ("joserfc", "argon2", "pyotp"):
+for _package in ("joserfc", "argon2", "pyotp", "segno"):
     if importlib.util.find_spec(_package) is None:
         raise MissingExtra(
             f"Accounts and tokens need the package {_package!r}, which is not installed.",

@@ -21,6 +21,7 @@ from consona.auth.jwt_manager import JWTManager
 from consona.auth.letters import Letters
 from consona.auth.links import Links
 from consona.auth.names import email_key, name_key
+from consona.auth.oauth.handshake import Seal
 from consona.auth.oauth.oauth2 import checked_url
 from consona.auth.password_rules import password_rules
 from consona.auth.passwords import HashCost, PasswordHashes
@@ -101,6 +102,7 @@ class AccountCore(Part):
         self._second_factors = SecondFactors(
             db, self.audit, issuer=tokens.issuer, secret=self._secret("second factors"), clock=clock
         )
+        self._seal = Seal(self._secret("half sign-ins"), clock=clock)
         self.mailer = mailer
         self.theme = theme or Theme()
         self.postman = Postman(self.observer)

@@ -19,6 +19,8 @@ ConsonaError
 
 from __future__ import annotations
 
+from typing import Any
+
 from consona.errors import AuthenticationError, ConsonaError, RateLimited
 
 __all__ = [
@@ -67,10 +69,17 @@ class LoginFailed(AuthenticationError):
 
 
 class SecondFactorNeeded(LoginFailed):
-    """Name and password are right, and the account asks for a code too."""
+    """Name and password are right, and the account asks for a code too.
+
+    `note` is for `authenticate_code`, so that the password need not be sent again; it counts five minutes.
+    """
 
     code = "auth.second_factor_needed"
     hint = "Send the same again, with the code of your app or a recovery code."
+
+    def __init__(self, message: str = "", *, note: str = "", **more: Any) -> None:
+        super().__init__(message, **more)
+        self.note = note
 
 
 class AccountLocked(RateLimited):

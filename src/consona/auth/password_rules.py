@@ -68,6 +68,19 @@ class PasswordRules:
                 hint="Longer passwords must stay possible, and may not be demanded (NIST SP 800-63B).",
             )
 
+    @property
+    def hint(self) -> str:
+        """What to tell who chooses a password.
+
+        Example:
+            >>> PasswordRules().hint
+            'At least 15 characters. Some words that do not belong together are easy to keep in mind.'
+        """
+        wanted = {"a special character": self.special, "a digit": self.digit, "an upper-case letter": self.upper}
+        kinds = ", ".join(name for name, needed in wanted.items() if needed)
+        asked = f"At least {self.min_length} characters{f', with {kinds}' if kinds else ''}."
+        return asked if kinds else f"{asked} Some words that do not belong together are easy to keep in mind."
+
     def check(self, password: str, *, names: Iterable[str] = (), second_factor: bool = False) -> str:
         """The password in its normal form, if it may be chosen.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from consona.auth.account import Account, Row
 from consona.auth.account_core import AccountCore
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from consona.sql.transaction import Transaction
 
 __all__ = ["Session", "SigningIn"]
+
+HALF_S: Final = 300.0
+"""So long somebody may look for the phone after the password was right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +72,65 @@ class SigningIn(AccountCore):
             if row is None or not right:
                 await self.audit.note("login failed", account=row.id if row else "", address=address)
                 raise LoginFailed("Invalid username or password.")
+            if row.second_factor is not None and not code:
+                raise SecondFactorNeeded("A code is needed, too.", note=self._half(row))
             if row.second_factor is not None:
                 await self._check_second_factor(row, code, address=address)
-            await self._guesses.forget(row.id, address=address, device=known)
-            if not row.active:
-                await self.audit.note("login refused", account=row.id, address=address, why="disabled")
-                raise AccountDisabled("Account is disabled.")
+            await self._welcome(row, address=address, device=known)
             again = await self.hashes.make(password) if self.hashes.outdated(row.password or "") else None
             return await self._signed_in(row, address=address, agent=agent, new_hash=again)
 
+    async def authenticate_code(
+        self, note: str, code: str, *, address: str = "", agent: str = "", device: str = ""
+    ) -> Session:
+        """Sign in with a code, where the password was right already.
+
+        Args:
+            note: What `SecondFactorNeeded` has as `note`. It counts five minutes.
+            code: Of the app, or a recovery code.
+            address: The network address of who asks.
+            agent: What device it is, for the list of sessions.
+            device: What an earlier session gave as `device`.
+
+        Raises:
+            LoginFailed: The code is wrong, or the note is none or too old.
+            AccountLocked: Too many wrong guesses.
+            AccountDisabled: The account may not be used.
+        """
+        self._require_started()
+        with asked_by_strangers(self.observer, "authenticate_code"):
+            row = await self._other_half(note)
+            known = self._devices.read(device, row.id)
+            await self._guesses.take(row.id, row.name, address=address, device=known)
+            await self._check_second_factor(row, code, address=address)
+            await self._welcome(row, address=address, device=known)
+            return await self._signed_in(row, address=address, agent=agent)
+
+    def _half(self, row: Row) -> str:
+        told = msgspec.json.encode((row.id, row.version, self._clock() + HALF_S))
+        return self._seal.close(told, "half a sign-in")
+
+    async def _other_half(self, note: str) -> Row:
+        """The account of a note, if nothing was changed since."""
+        try:
+            sealed = self._seal.open(note, "half a sign-in")
+            account, version, until = msgspec.json.decode(sealed, type=tuple[str, int, float])
+            row = await self._row(account)
+        except (ValueError, msgspec.DecodeError, NotFound):
+            raise LoginFailed("This did not begin here.") from None
+        if row.version != version or until < self._clock() or row.second_factor is None:
+            raise LoginFailed("This took too long. Sign in again.")
+        return row
+
+    async def _welcome(self, row: Row, *, address: str, device: str) -> None:
+        """All was right: the guess is forgotten, and whoever may not use the account is told so."""
+        await self._guesses.forget(row.id, address=address, device=device)
+        if not row.active:
+            await self.audit.note("login refused", account=row.id, address=address, why="disabled")
+            raise AccountDisabled("Account is disabled.")
+
     async def _check_second_factor(self, row: Row, code: str, *, address: str) -> None:
         """Go on only with a right code. The guess that was taken stays taken until then."""
-        if not code:
-            raise SecondFactorNeeded("A code is needed, too.")
         if not await self._second_factors.check(row, code):
             await self.audit.note("second factor failed", account=row.id, address=address)
             raise LoginFailed("The code is wrong, or was used before.")
