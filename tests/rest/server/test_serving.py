@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Annotated, Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from asgi_call import call
 from consona.errors import APIError, CircuitOpen, DeadlineExceeded, NotFound, RateLimited
 from consona.resilience import deadline
 from consona.rest.server.api_server import APIServer
+from consona.rest.server.parameters import Body
 from consona.rest.server.problems import HTTPError
 from consona.rest.server.requests import Background, Request
 from consona.rest.server.responses import Response
@@ -223,6 +225,26 @@ async def test_ten_megabytes_of_nested_arrays_are_refused_and_the_server_goes_on
         answer = await call(api, "POST", "/x", body=nested)
         assert (answer.status, answer.json()["code"]) == (400, "http.bad_request")
         assert (await call(api, "POST", "/x", body=b"[1]")).json() == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "nested"),
+    [
+        ("application/json", b"[" * 10_000_000),
+        ("application/json", b"[" * 5_000_000 + b"]" * 5_000_000),
+        ("application/json", b'{"inner":[' * 1_000_000),
+        ("application/msgpack", b"\x91" * 10_000_000),
+        ("application/msgpack", b"\x81\xa5inner\x91" * 1_000_000),
+    ],
+    ids=["arrays", "closed arrays", "objects", "packed arrays", "packed objects"],
+)
+async def test_a_bound_body_that_is_nested_for_ever_is_refused_too(kind, nested):
+    async def handler(value: Annotated[Any, Body()]) -> int:
+        return 1
+
+    async with server(handler, "POST", max_body=20_000_000) as api:
+        answer = await call(api, "POST", "/x", body=nested, headers={"content-type": kind})
+        assert (answer.status, answer.json()["detail"]) == (400, "The body is nested too deeply.")
 
 
 async def test_too_many_or_too_long_headers_are_refused():
