@@ -520,3 +520,60 @@ async def test_before_its_start_nothing_works(url):
 async def test_without_a_handler_there_is_no_work(queue):
     with pytest.raises(ConfigurationError, match="no handler"):
         await queue.work()
+
+
+# Schedules.
+
+
+def every_minute(queue, **options):
+    """The times at which a handler ran, in minutes since the clock of the tests began."""
+    queue.every("* * * * *", "tick", name="minute", **options)
+    seen = []
+
+    @queue.worker()
+    async def tick(text: str, message):
+        seen.append((int(message.headers["scheduled-at"]) - BEGIN) // 60)
+
+    return seen
+
+
+BEGIN = 1_700_000_040  # the first full minute of the tests' clock
+
+
+async def pass_minutes(clock, queues, minutes):
+    """Let workers run for a moment in which so many minutes have passed."""
+    clock.advance(60.0 * minutes)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(queue.work(until_empty=True) for queue in queues))
+
+
+async def test_a_schedule_puts_its_message_once_for_all_processes(queue, url, clock):
+    async with MessageQueue("emails", url, clock=clock, retry=NOW) as other:
+        seen, seen_too = every_minute(queue), every_minute(other)
+        for minutes in (0, 1, 1, 1):
+            await pass_minutes(clock, [queue, other], minutes)
+        assert sorted(seen + seen_too) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("missed", "handled"), [("once", [0]), ("skip", []), ("all", [0, 1, 2, 3, 4])])
+async def test_times_for_which_nobody_was_there_are_handled_as_told(queue, clock, missed, handled):
+    seen = every_minute(queue, missed=missed)
+    await pass_minutes(clock, [queue], 0)
+    await pass_minutes(clock, [queue], 5)
+    assert seen == handled
+    await pass_minutes(clock, [queue], 1)
+    assert seen == [*handled, 5]
+
+
+async def test_a_schedule_that_is_none_or_is_there_already_is_refused(queue):
+    queue.every("@daily", 1)
+    for options in ({"cron": "@daily"}, {"cron": "* *"}, {"cron": "@hourly", "missed": "never"}):
+        with pytest.raises(ConfigurationError):
+            queue.every(data=1, **options)
+
+
+async def test_a_schedule_is_refused_where_the_engine_cannot_delay(queue):
+    queue.engine.powers, known = frozenset(), queue.engine.powers
+    with pytest.raises(ConfigurationError, match="delay"):
+        queue.every("@daily", 1)
+    queue.engine.powers = known

@@ -24,10 +24,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from consona.address import Address, adapter_for
-from consona.errors import ConfigurationError, ConsonaError, FieldProblem, QueueFull, ValidationError
+from consona.errors import ConfigurationError, ConsonaError, QueueFull
 from consona.messaging.bodies import encoded
+from consona.messaging.checks import checked_headers, checked_text, known_powers, positive, refused
+from consona.messaging.cron import Cron
 from consona.messaging.engine import DeadLetter, Depth, Entry, Inspection, Power, QueueEngine, SupportsTransactions
 from consona.messaging.message import Message, lost
+from consona.messaging.schedule import Missed, Schedule
 from consona.messaging.worker import Worker
 from consona.part import Health, Part, Status
 from consona.resilience.retry import Retry
@@ -40,7 +43,6 @@ if TYPE_CHECKING:  # SQLite is loaded where its scheme is used
 __all__ = ["MAX_BODY_BYTES", "MessageQueue"]
 
 MAX_BODY_BYTES: Final = 1_000_000
-MAX_HEADERS_BYTES: Final = 64_000
 MAX_NAME_BYTES: Final = 200
 MAX_KEY_BYTES: Final = 500
 MAX_AT_ONCE: Final = 10_000
@@ -53,7 +55,6 @@ MAX_ERROR: Final = 500
 
 _UNFIT_IN_ERRORS: Final = re.compile("[\x00\ud800-\udfff]")
 """What not every engine can keep."""
-_UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 H = TypeVar("H", bound=Callable[..., Any])
 
 
@@ -102,18 +103,20 @@ class MessageQueue(Part):
         observer: Observer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(_checked_text("name", name, MAX_NAME_BYTES), observer=observer)
+        super().__init__(checked_text("name", name, MAX_NAME_BYTES), observer=observer)
         if isinstance(target, str | Address):
             address = Address.parse(target)
             target = adapter_for("queue", address)(address, clock=clock)
         assert not isinstance(target, str | Address)
         self.engine: QueueEngine = target
-        self.lease = _positive("lease", lease)
+        self.lease = positive("lease", lease)
         self.retry = retry
         self.max_messages = max_messages
-        self.dedup_window = _positive("dedup_window", dedup_window)
+        self.dedup_window = positive("dedup_window", dedup_window)
         self.workers: list[Worker] = []
-        self._needed = _known_powers(powers)
+        self.schedules: dict[str, Schedule] = {}
+        self.clock = clock
+        self._needed = known_powers(powers)
         self._depth = Depth()
         self._depth_until = 0.0
         self._put_since = 0
@@ -185,7 +188,7 @@ class MessageQueue(Part):
     ) -> list[str]:
         """Put up to 10,000 messages together, in order: all or none. Returns their ids. See `put`."""
         if len(items) > MAX_AT_ONCE:
-            raise _refused("items", f"expected at most {MAX_AT_ONCE} at once, got {len(items)}")
+            raise refused("items", f"expected at most {MAX_AT_ONCE} at once, got {len(items)}")
         return await self._put(
             [self._entry(item, headers, delay=delay, key=key, priority=priority, dedup="") for item in items], tx
         )
@@ -204,12 +207,12 @@ class MessageQueue(Part):
     ) -> Entry:
         body, told = encoded(data)
         if len(body) > MAX_BODY_BYTES:
-            raise _refused("body", f"expected at most {MAX_BODY_BYTES} bytes, got {len(body)}")
-        told.update(_checked_headers(headers or {}))
+            raise refused("body", f"expected at most {MAX_BODY_BYTES} bytes, got {len(body)}")
+        told.update(checked_headers(headers or {}))
         if not 0 <= delay <= MAX_DELAY_S:
-            raise _refused("delay", "expected seconds, from 0 to a year")
+            raise refused("delay", "expected seconds, from 0 to a year")
         if priority not in range(10):
-            raise _refused("priority", "expected a number from 0 to 9")
+            raise refused("priority", "expected a number from 0 to 9")
         asked = {Power.DELAY: delay, Power.PRIORITY: priority, Power.ORDER: key, Power.DEDUPLICATION: dedup}
         for power, value in asked.items():
             if value and power not in self.engine.powers:
@@ -219,8 +222,8 @@ class MessageQueue(Part):
             told,
             delay_s=float(delay),
             priority=priority,
-            key=_checked_text("key", key, MAX_KEY_BYTES) if key else "",
-            dedup=_checked_text("dedup", dedup, MAX_KEY_BYTES) if dedup else "",
+            key=checked_text("key", key, MAX_KEY_BYTES) if key else "",
+            dedup=checked_text("dedup", dedup, MAX_KEY_BYTES) if dedup else "",
             dedup_s=self.dedup_window if dedup else 0.0,
         )
 
@@ -271,8 +274,8 @@ class MessageQueue(Part):
         """
         self._require_started()
         if not 1 <= limit <= MAX_AT_ONCE:
-            raise _refused("limit", f"expected a number from 1 to {MAX_AT_ONCE}")
-        lease_s = self.lease if lease is None else _positive("lease", lease)
+            raise refused("limit", f"expected a number from 1 to {MAX_AT_ONCE}")
+        lease_s = self.lease if lease is None else positive("lease", lease)
         leases = await self.engine.take(self.name, limit=limit, lease_s=lease_s, wait_s=wait)
         with self.observer.operation("get") as op:  # what it waited is no work
             op.set(messages=len(leases))
@@ -302,7 +305,7 @@ class MessageQueue(Part):
     async def extend(self, message: Message, lease: float | None = None) -> Any:
         """See `Message.extend`. Returns the lease as it is then."""
         self._require_started()
-        seconds = self.lease if lease is None else _positive("lease", lease)
+        seconds = self.lease if lease is None else positive("lease", lease)
         with self.observer.operation("extend"):
             extended = await self.engine.extend(self.name, message.lease, lease_s=seconds)
             if extended is None:
@@ -346,6 +349,48 @@ class MessageQueue(Part):
             return handler
 
         return register
+
+    def every(
+        self,
+        cron: str,
+        data: Any,
+        *,
+        zone: str = "UTC",
+        name: str = "",
+        missed: Missed = "once",
+        key: str = "",
+        priority: int = 0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put `data` at each time of a schedule, once for all processes; `work` (or `consona worker`) does it.
+
+        Args:
+            cron: Five fields (`"0 9 * * mon-fri"`), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
+            data: As for `put`.
+            zone: In which time zone, by its IANA name.
+            name: What tells it from the queue's other schedules; by default the cron text and the zone.
+            missed: Of the times for which nobody was there, `once` handles the first one late, `all` each one late,
+                and `skip` none (whatever is more than a minute late).
+            key: As for `put`.
+            priority: As for `put`.
+            headers: As for `put`.
+
+        Raises:
+            ConfigurationError: It is no schedule, or the queue has one of that name, or the engine has no delay or
+                no deduplication.
+        """
+        name = checked_text("name", name or f"{cron} {zone}", MAX_NAME_BYTES)
+        if name in self.schedules:
+            raise ConfigurationError(f"The queue {self.name!r} has the schedule {name!r} already.", hint="Name it.")
+        for power in (Power.DELAY, Power.DEDUPLICATION):
+            if power not in self.engine.powers:
+                raise self._lacks(power)
+        entry = self._entry(data, headers, delay=0.0, key=key, priority=priority, dedup="")
+        self.schedules[name] = Schedule(name, Cron(cron, zone), entry, missed)
+
+    async def put_scheduled(self, entry: Entry) -> None:
+        """What a schedule puts, unless another process has."""
+        await self._put([entry], None)
 
     async def work(self, *, drain: float = 30.0, until_empty: bool = False) -> None:
         """Run the registered handler until cancelled (or, `until_empty`, until nothing is left to do now).
@@ -394,7 +439,7 @@ class MessageQueue(Part):
             How many there were.
         """
         if data is not None and len(ids) != 1:
-            raise _refused("ids", "expected exactly one letter that is to be mended")
+            raise refused("ids", "expected exactly one letter that is to be mended")
         replacement = None
         if data is not None:
             body, headers = encoded(data)
@@ -434,42 +479,3 @@ class MessageQueue(Part):
             queue=self.name,
             power=power.value,
         )
-
-
-def _known_powers(names: Iterable[str]) -> set[Power]:
-    try:
-        return {Power(name) for name in names}
-    except ValueError as error:
-        raise ConfigurationError(f"{error}.", hint=f"There are: {', '.join(sorted(Power))}.") from None
-
-
-def _checked_text(name: str, text: Any, limit: int) -> str:
-    if not isinstance(text, str) or not text:
-        raise _refused(name, "expected text of at least one character")
-    if _UNFIT.search(text):
-        raise _refused(name, "expected no control characters and no halves of surrogate pairs")
-    if len(text.encode()) > limit:
-        raise _refused(name, f"expected at most {limit} bytes of UTF-8")
-    return text
-
-
-def _checked_headers(headers: Mapping[Any, Any]) -> Mapping[str, str]:
-    try:
-        size = sum(len(name.encode()) + len(text.encode()) for name, text in headers.items())
-    except AttributeError:
-        raise _refused("headers", "expected names and values to be text") from None
-    except UnicodeEncodeError:
-        raise _refused("headers", "expected no halves of surrogate pairs") from None
-    if size > MAX_HEADERS_BYTES:
-        raise _refused("headers", f"expected at most {MAX_HEADERS_BYTES} bytes, got {size}")
-    return headers
-
-
-def _positive(name: str, seconds: float) -> float:
-    if not seconds > 0:
-        raise ConfigurationError(f"{name}={seconds!r}: expected seconds above 0.")
-    return float(seconds)
-
-
-def _refused(name: str, problem: str) -> ValidationError:
-    return ValidationError(f"The queue refused the {name}: {problem}.", fields=[FieldProblem(name, problem)])

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consona.errors import CommitUnknown, ConfigurationError, ConsonaError, LeaseLost, ValidationError
 from consona.messaging.message import Message, described
+from consona.messaging.schedule import NAME as SCHEDULE
+from consona.messaging.schedule import run_all
 from consona.resilience.deadline import within
 from consona.resilience.retry import Retry
 from consona.telemetry.trace import extract
@@ -61,17 +63,19 @@ class Worker:
 
     async def run(self, *, drain_s: float, until_empty: bool) -> None:
         """See `MessageQueue.work`."""
-        keeping = asyncio.create_task(self._keep_leases(), name=f"{self.name} leases")
+        beside = [asyncio.create_task(self._keep_leases(), name=f"{self.name} leases")]
         try:
+            if self.queue.schedules:
+                beside.append(await self._begin_schedules())
             await self._take(until_empty=until_empty)
             await self._finish(None)
         except BaseException:
             await self._finish(drain_s)
             raise
         finally:
-            keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
 
     async def _take(self, *, until_empty: bool) -> None:
         while True:
@@ -113,7 +117,8 @@ class Worker:
         try:
             with self.queue.observer.operation("handle", self.name, parent=parent) as op:
                 op.set(message=message.id, attempt=message.attempt)
-                await self._call(message)
+                if not await self._is_missed(message):
+                    await self._call(message)
                 await message.ack()
         except LeaseLost as error:
             log.warning("%s: %s", self.queue.name, error)
@@ -123,6 +128,25 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001  whatever a handler raises is a failed attempt; it was logged above
             await self._failed(message, error)
+
+    async def _begin_schedules(self) -> asyncio.Task[None]:
+        put, clock = self.queue.put_scheduled, self.queue.clock
+        due = [(schedule, await schedule.ensure(put, clock())) for schedule in self.queue.schedules.values()]
+        return asyncio.create_task(run_all(due, put, clock), name=f"{self.name} schedules")
+
+    async def _is_missed(self, message: Message) -> bool:
+        """Whether a schedule put it for a time that is to be left out; others that were missed are put."""
+        schedule = self.queue.schedules.get(message.headers.get(SCHEDULE, ""))
+        if schedule is None or message.attempt > 1:
+            return False
+        now = self.queue.clock()
+        following = schedule.to_catch_up(message.lease, now)
+        if following is not None:
+            await self.queue.put_scheduled(following)
+        missed = schedule.is_missed(message.headers, now)
+        if missed:
+            log.warning("%s: a time of the schedule %s was missed and is left out", self.queue.name, schedule.name)
+        return missed
 
     async def _call(self, message: Message) -> None:
         if message.attempt > self.retry.attempts:  # each of them died without a word
