@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         AuthenticationError,
         DatabaseConnectionError,
         DatabaseQueryError,
+        NoSQLConnectionError,
+        NoSQLOperationError,
         OAuthError,
         RouteNotFoundError,
         ValidationError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from consona.chapter.jwt_manager import JWTManager
     from consona.chapter.message_queue import MessageQueue
     from consona.chapter.narration import narrate, show, think
+    from consona.chapter.nosql_database import NoSQLDatabase
     from consona.chapter.oauth_provider import OAuthProvider
     from consona.chapter.social_auth_manager import SocialAuthManager
     from consona.chapter.sql_database import SQLDatabase
@@ -41,6 +44,9 @@ __all__ = [
     "DatabaseQueryError",
     "JWTManager",
     "MessageQueue",
+    "NoSQLConnectionError",
+    "NoSQLDatabase",
+    "NoSQLOperationError",
     "OAuthError",
     "OAuthProvider",
     "RouteNotFoundError",
@@ -59,11 +65,12 @@ _NAMES: Final[dict[str, str]] = {
     "authentication_system": "AuthenticationSystem",
     "jwt_manager": "JWTManager",
     "errors": (
-        "APIError AuthenticationError DatabaseConnectionError DatabaseQueryError OAuthError RouteNotFoundError"
-        " ValidationError"
+        "APIError AuthenticationError DatabaseConnectionError DatabaseQueryError NoSQLConnectionError"
+        " NoSQLOperationError OAuthError RouteNotFoundError ValidationError"
     ),
     "message_queue": "MessageQueue",
     "narration": "narrate show think",
+    "nosql_database": "NoSQLDatabase",
     "oauth_provider": "OAuthProvider",
     "social_auth_manager": "SocialAuthManager",
     "sql_database": "SQLDatabase",

@@ -12,6 +12,8 @@ __all__ = [
     "AuthenticationError",
     "DatabaseConnectionError",
     "DatabaseQueryError",
+    "NoSQLConnectionError",
+    "NoSQLOperationError",
     "OAuthError",
     "RouteNotFoundError",
     "ValidationError",
@@ -32,6 +34,12 @@ DatabaseConnectionError = errors.ConnectError
 
 DatabaseQueryError = errors.QueryError
 """The database refused a statement, or lost it."""
+
+NoSQLConnectionError = errors.ConnectError
+"""The document database cannot be reached, or `connect` was not called."""
+
+NoSQLOperationError = errors.QueryError
+"""An operator does not exist or does not fit, or a key is there already."""
 
 OAuthError = errors.AuthenticationError
 """Signing in with another service did not work: answered with 401."""

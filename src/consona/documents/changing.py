@@ -98,7 +98,7 @@ class Changing:
             DuplicateKey: The change would give it a key that another document has in a unique index.
             DocumentChanged: It has another version than `if_match`.
         """
-        with self.database.observer.operation("update_one", self.name):
+        with self.database.observer.operation("update_one", self.name) as op:
             write = modification(
                 filter,
                 update,
@@ -109,7 +109,9 @@ class Changing:
                 sort=sort,
                 if_match=if_match,
             )
-            return _update_result(await self._write_one(write, tx))
+            result = _update_result(await self._write_one(write, tx))
+            op.set(matched=result.matched_count, modified=result.modified_count)
+            return result
 
     async def update_many(
         self,
@@ -173,9 +175,11 @@ class Changing:
         tx: Tx = None,
     ) -> DeleteResult:
         """Delete the first document that passes."""
-        with self.database.observer.operation("delete_one", self.name):
+        with self.database.observer.operation("delete_one", self.name) as op:
             write = deletion(filter, collation=collation, hint=hint, if_match=if_match)
-            return DeleteResult((await self._write_one(write, tx)).modified)
+            result = DeleteResult((await self._write_one(write, tx)).modified)
+            op.set(deleted=result.deleted_count)
+            return result
 
     async def delete_many(
         self,
