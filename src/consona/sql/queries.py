@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast, overload
 
 from consona.errors import (
     CommitUnknown,
     ConfigurationError,
     DeadlineExceeded,
     FieldProblem,
+    MissingExtra,
     StatementError,
     ValidationError,
 )
@@ -27,6 +29,9 @@ from consona.sql.slow_queries import Call
 from consona.sql.statement_figures import StatementFigures
 from consona.sql.values import checked
 from consona.telemetry.observer import Observer, Operation, Series
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Known", "Queries", "StatementOperation", "Statements"]
 
@@ -272,6 +277,27 @@ class Queries(ABC):
                 found = await self._cached(statement, values, None, cache, op)
             op.set(rows=len(found.rows))
         return Rows(found.columns, list(found.rows))
+
+    async def fetch_arrow(self, sql: str, *values: Any, schema: pa.Schema | None = None) -> pa.Table:
+        """All rows as a `pyarrow.Table`, for work with whole columns: Polars, pandas, DuckDB, Parquet.
+
+        Args:
+            sql: One statement that reads.
+            values: One for each `?`, or one mapping for `:names`.
+            schema: The columns' types, in the order in which they are selected; by default those of what the engine
+                stores. An engine that stores dates as text (SQLite) gives text.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+            ValidationError: A column has values that do not go together, or not with its type.
+            ConfigurationError: The schema has other columns than the answer.
+        """
+        try:
+            arrow = await asyncio.to_thread(importlib.import_module, "consona.sql.arrow")  # which takes a while
+        except ModuleNotFoundError as error:
+            raise MissingExtra("fetch_arrow() needs pyarrow.", hint="Run: pip install 'consona[arrow]'") from error
+        found = await self.fetch_rows(sql, *values)
+        return await asyncio.to_thread(arrow.table_of, found, schema)
 
     @overload
     async def fetch_one(self, sql: str, *values: Any, cache: Cache = None) -> dict[str, Any] | None: ...
