@@ -16,7 +16,7 @@ from consona import APIClient
 from consona.rest.client.asgi_transport import ASGITransport
 from consona.rest.openapi_client import generate, read_document
 from consona.rest.openapi_client.document import Document
-from consona.rest.openapi_client.naming import Names, class_name
+from consona.rest.openapi_client.naming import Names, class_name, name_in_group
 from consona.rest.openapi_client.operations import read_operations
 from consona.rest.openapi_client.schemas import Schemas
 from openapi_double import Double
@@ -110,7 +110,8 @@ def _operations(document: dict[str, Any]) -> list[Any]:
     groups = {operation.group for operation in operations}
     for operation in operations:
         key = operation.group if len(operations) >= 12 and len(groups) > 1 else ""
-        operation.name = taken.setdefault(key, Names({"api"})).take(operation.name)
+        name = name_in_group(operation.name, key) if key else operation.name
+        operation.name = taken.setdefault(key, Names({"api"})).take(name)
     return operations
 
 

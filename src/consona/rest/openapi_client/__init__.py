@@ -58,7 +58,7 @@ def generate(document: Mapping[str, Any] | bytes, *, name: str = "", label: str 
     found = Document(data, name=label)
     if not name:
         title = found.part("info").get("title")
-        name = class_name(title if isinstance(title, str) else "", fallback="HTTP")
+        name = class_name(title if isinstance(title, str) else "", fallback="HTTP", limit=32)
         name = name if name.endswith("Client") else f"{name}Client"
         name = f"{name}_" if name in TAKEN else name
     elif not is_plain(name) or keyword.issoftkeyword(name) or name in TAKEN:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from consona.rest.openapi_client.client_text import group_name, method_lines, parameter_text, scheme_lines
 from consona.rest.openapi_client.document import Document, child
-from consona.rest.openapi_client.naming import Names, class_name
+from consona.rest.openapi_client.naming import Names, class_name, name_in_group, sorted_as_exports
 from consona.rest.openapi_client.operations import Operation, read_operations
-from consona.rest.openapi_client.python_text import docstring, literal, piece, plain_text, shifted
+from consona.rest.openapi_client.python_text import WIDTH, docstring, literal, piece, plain_text, shifted
 from consona.rest.openapi_client.schemas import Schemas
 from consona.rest.openapi_client.security import read_schemes
 from consona.rest.openapi_client.struct_text import alias_lines, struct_lines
@@ -55,7 +55,7 @@ def write_module(document: Document, name: str) -> str:
     sections.append(_client(document, schemas, name, base, groups.get("", []), group_classes, attribute_of))
 
     types = _types(schemas, operations)
-    public = sorted(
+    public = sorted_as_exports(
         {*schemas.structs, *schemas.aliases, *group_classes.values(), name, *(each.name for each in schemes)}
     )
     exported = "__all__ = [\n" + "".join(f"    {literal(each)},\n" for each in public) + "]"
@@ -126,6 +126,8 @@ def _give_names(document: Document, operations: list[Operation]) -> None:
     taken: dict[str, Names] = {}
     for operation in operations:
         names = taken.setdefault(operation.group, Names(MEMBERS))
+        if operation.group:
+            operation.name = name_in_group(operation.name, operation.group)
         if operation.name in names:
             pointer = child("#/paths", operation.template, operation.method.lower())
             document.note(pointer, f"its name {operation.name!r} is taken; it gets a number")
@@ -160,9 +162,19 @@ def _client(
     init = "\n".join(["def __init__(", *(shifted(f"{each},") for each in parameters), ") -> None:"])
     lines = [*shifted(init).split("\n"), "        super().__init__(client_of(base, auth=auth, policy=policy))"]
     for tag, class_ in group_classes.items():
-        lines.append(f"        self.{attribute_of[tag]} = {class_}(self.api)")
+        lines += _attribute(attribute_of[tag], class_)
         lines += docstring([_tag_words(document, tag)], indent=2)
     return _class(schemas, f"class {name}(Operations):", words, operations, lines)
+
+
+def _attribute(name: str, class_: str) -> list[str]:
+    """A group of the client, broken where the formatter would."""
+    head = f"        self.{name} = {class_}("
+    if len(head) + len("self.api)") <= WIDTH:
+        return [f"{head}self.api)"]
+    if len(head) <= WIDTH:
+        return [head, "            self.api", "        )"]
+    return [f"        self.{name} = (", f"            {class_}(self.api)", "        )"]
 
 
 def _tag_words(document: Document, tag: str) -> str:

@@ -85,6 +85,8 @@ def _field_line(found: Field, annotation: str, *, required: bool) -> str:
 def _split_annotation(line: str) -> str:
     name, _, rest = line.partition(": ")
     annotation, equals, default = rest.partition(" = ")
+    if equals and len(f"{INDENT}{name}: {annotation} = (") <= WIDTH:
+        return f"{name}: {annotation} = (\n{INDENT}{default}\n)"
     if " | " not in annotation and equals:
         return line
     return f"{name}: (\n{INDENT}{annotation}\n){equals}{default}"
