@@ -20,6 +20,7 @@ COMMANDS: Final = (
     "worker",
     "queue",
     "events",
+    "documents",
     "keys",
     "users",
     "roles",

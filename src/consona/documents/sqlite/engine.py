@@ -29,6 +29,7 @@ from consona.documents.sqlite import changes
 from consona.documents.sqlite.altering import alter
 from consona.documents.sqlite.expiry import remove_expired
 from consona.documents.sqlite.reading import explain, read_documents
+from consona.documents.sqlite.scans import ScanLog
 from consona.documents.sqlite.tables import FIRST_STEP, all_tables, found_table
 from consona.documents.sqlite.writing import do_writes
 from consona.documents.values import MISSING, Document
@@ -55,6 +56,7 @@ class SQLiteDocuments:
         self._clock = clock
         self._engine: SQLiteEngine | None = None
         self._sweeper = Sweeper(self.sweep)
+        self._scans = ScanLog(address.path.rpartition("/")[2] or "memory")
 
     @property
     def native(self) -> SQLiteEngine:
@@ -83,7 +85,7 @@ class SQLiteDocuments:
         engine = self.native
 
         def read_all(db: apsw.Connection) -> list[Document]:
-            return list(read_documents(db, collection, query))
+            return list(self._noted(db, collection, query))
 
         if tx is not None or engine.address.is_memory or query.at_once:
             if tx is None and query.limit == 1 and not query.sort and wanted_id(query.filter) is not MISSING:
@@ -92,17 +94,21 @@ class SQLiteDocuments:
                 yield await engine.read(read_all, tx=tx)
             return
         if not query.heavy:
-            first = await engine.read(partial(_first_batch, collection=collection, query=query))
+            first = await engine.read(lambda db: list(islice(self._noted(db, collection, query), FIRST_BATCH + 1)))
             if len(first) <= FIRST_BATCH:
                 yield first
                 return
         async for batch in self._pieces(collection, query):  # from the beginning, all of it at one moment
             yield batch
 
+    def _noted(self, db: apsw.Connection, collection: str, query: Query) -> Iterator[Document]:
+        self._scans.look(db, collection, query)
+        return read_documents(db, collection, query)
+
     async def _pieces(self, collection: str, query: Query) -> AsyncIterator[list[Document]]:
         snapshot = self.native.snapshot()
         try:
-            documents: Iterator[Document] = await snapshot.run(lambda db: read_documents(db, collection, query))
+            documents: Iterator[Document] = await snapshot.run(lambda db: self._noted(db, collection, query))
             while batch := await snapshot.run(lambda _: list(islice(documents, BATCH))):
                 yield batch
         finally:
@@ -189,10 +195,6 @@ def _place(token: str | None, head: int) -> int:
     if not token.isascii() or not token.isdigit() or len(token) > 18:
         raise ChangesLost("This token is none that a watch of this database gave.")
     return int(token)
-
-
-def _first_batch(db: apsw.Connection, *, collection: str, query: Query) -> list[Document]:
-    return list(islice(read_documents(db, collection, query), FIRST_BATCH + 1))
 
 
 def _facts(db: apsw.Connection, *, collection: str | None) -> list[CollectionFacts]:

@@ -20,7 +20,7 @@ from consona.documents.sqlite.rows import read_document
 from consona.documents.sqlite.tables import Table, found_table
 from consona.documents.values import MISSING, Document
 
-__all__ = ["Reading", "explain", "found_rows", "read_documents", "source"]
+__all__ = ["Reading", "explain", "found_rows", "read_documents", "scans", "source"]
 
 _UNSORTED_KEYS: Final = "({key} >= x'0a' AND {key} < x'1f') OR {key} >= x'2f'"
 """Keys that do not sort as their values do: of arrays, odd numbers, documents, binary data, patterns."""
@@ -173,7 +173,7 @@ def explain(db: apsw.Connection, collection: str, query: Query) -> Plan:
         return Plan(stage="EOF", estimated=0, examined=0, returned=0)
     reading = _reading(db, table, query)
     sql, values = reading.select("id, json(data)", reading.bounds.maybe, reading.order)
-    detail = tuple(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+    detail = _plan(db, sql, values)
     examined: int = db.execute(f"SELECT count(*) FROM ({sql})", values).get
     rows: int = db.execute(f"SELECT count(*) FROM {table.sql}").get
     index = _index_used(table, detail)
@@ -188,6 +188,17 @@ def explain(db: apsw.Connection, collection: str, query: Query) -> Plan:
         returned=sum(1 for _ in _documents(db, collection, query)),
         detail=detail,
     )
+
+
+def scans(db: apsw.Connection, table: Table, query: Query) -> bool:
+    """Whether all rows are looked at, since no index answers the query."""
+    reading = _reading(db, table, query)
+    sql, values = reading.select("id, json(data)", reading.bounds.maybe, reading.order)
+    return not reading.by_id and _index_used(table, _plan(db, sql, values)) is None
+
+
+def _plan(db: apsw.Connection, sql: str, values: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", values))
 
 
 def _index_used(table: Table, detail: tuple[str, ...]) -> str | None:
