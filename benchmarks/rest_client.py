@@ -1,8 +1,11 @@
-"""Requests per second of one client process: Consona with its policy and history, bare aiohttp, httpx.
+"""Requests per second of one client process: Consona with its policy and history, bare aiohttp, httpx, niquests.
 
 The server is plain ASGI on uvicorn, on a core of its own; the client has another, and runs on uvloop
 where that is installed. Each round measures all of them, one after the other; the rows of processor time are
 microseconds of the client's own time for each request, which says more on a machine that does other things too.
+
+niquests replaces `urllib3` by another package of that name, so it runs in a process and a virtual environment of its
+own (`apart.py`), on the same core and in turn with the others.
 """
 
 from __future__ import annotations
@@ -10,12 +13,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
+from benchmarks.apart import python_with
 from benchmarks.rest_apps import Item, NewItem
 from benchmarks.rest_server import Server, free_port
 from benchmarks.table import Row, markdown
@@ -104,7 +111,9 @@ CLIENTS: dict[str, Callable[[str, str], AbstractAsyncContextManager[Call]]] = {
     "consona": consona,
     "aiohttp": aiohttp,
     "httpx": httpx,
+    "niquests": niquests,
 }
+APART = {"niquests": "niquests==3.21.2"}
 
 
 @dataclass(frozen=True)
@@ -130,34 +139,80 @@ async def measure(client: str, url: str, method: str, concurrent: int) -> Sample
         return Sample(answered / (time.perf_counter() - began), (time.process_time() - cpu) / answered * 1e6)
 
 
+class Apart:
+    """A client in a process of its own, which measures when it is told to."""
+
+    def __init__(self, client: str, python: Path, url: str) -> None:
+        command = [python, "-m", "benchmarks.rest_client", client, url]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(self, method: str, concurrent: int) -> Sample:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(method, concurrent, file=self._process.stdin, flush=True)
+        per_second, cpu_us = self._process.stdout.readline().split()
+        return Sample(float(per_second), float(cpu_us))
+
+    def stop(self) -> None:
+        self._process.communicate()
+
+
+def serve(client: str, url: str) -> None:
+    """The other side of `Apart`."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        for line in sys.stdin:
+            method, concurrent = line.split()
+            sample = runner.run(measure(client, url, method, int(concurrent)))
+            print(sample.per_second, sample.cpu_us, flush=True)
+
+
 def run() -> list[Row]:
     works = [(method, concurrent) for method in ("GET", "POST") for concurrent in (1, 50)]
     samples: dict[tuple[str, str, int], list[Sample]] = {}
+    pythons = {client: python_with(packages) for client, packages in APART.items()}
     server = Server("raw", free_port())
+    url = f"http://127.0.0.1:{server.port}"
     default_tracer.collect(on=True)  # as within an application: the first traces of each second are kept
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    apart: dict[str, Apart] = {}
     try:
         with contextlib.suppress(AttributeError, OSError):
-            os.sched_setaffinity(0, {1})
+            os.sched_setaffinity(0, {1})  # those apart inherit it
         server.wait()
+        apart = {client: Apart(client, python, url) for client, python in pythons.items() if python is not None}
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             for _ in range(ROUNDS):
                 for method, concurrent in works:
                     for client in CLIENTS:
-                        sample = runner.run(measure(client, f"http://127.0.0.1:{server.port}", method, concurrent))
+                        if client in apart:
+                            sample = apart[client].measure(method, concurrent)
+                        elif client in APART:
+                            continue
+                        else:
+                            sample = runner.run(measure(client, url, method, concurrent))
                         samples.setdefault((client, method, concurrent), []).append(sample)
     finally:
+        for each in apart.values():
+            each.stop()
         if before is not None:
             os.sched_setaffinity(0, before)
         default_tracer.collect(on=False)
         server.stop()
+    return _rows(works, samples)
+
+
+def _rows(works: list[tuple[str, int]], samples: dict[tuple[str, str, int], list[Sample]]) -> list[Row]:
     rows: list[Row] = []
     for method, concurrent in works:
         work = f"{method}, {concurrent} at once"
         ours, bare = samples["consona", method, concurrent], samples["aiohttp", method, concurrent]
         rows += [_rate(work, ours, "aiohttp", bare, goal=0.85), _cpu(work, ours, "aiohttp", bare, goal=1.2)]
         if concurrent == 50:
-            rows.append(_rate(work, ours, "httpx", samples["httpx", method, concurrent], goal=6.0))
+            rows += [
+                _rate(work, ours, peer, samples[peer, method, concurrent], goal=goal)
+                for peer, goal in (("httpx", 6.0), ("niquests", 4.0))
+                if (peer, method, concurrent) in samples
+            ]
     return rows
 
 
@@ -172,4 +227,7 @@ def _cpu(work: str, ours: list[Sample], peer: str, theirs: list[Sample], *, goal
 
 
 if __name__ == "__main__":
-    print(markdown(run()))
+    if sys.argv[1:]:
+        serve(*sys.argv[1:])
+    else:
+        print(markdown(run()))
