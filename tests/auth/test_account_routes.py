@@ -193,6 +193,18 @@ async def test_the_browser_that_set_another_password_stays_signed_in_and_no_othe
     assert (await call(api, "GET", "/orders", headers={"cookie": there})).status == 401
 
 
+async def test_a_session_that_an_attacker_planted_does_not_become_the_victims(shop):
+    """Session fixation: whoever signs in gets a session of their own, whatever cookie the browser had."""
+    api, accounts = shop
+    for name in ("alice", "eve"):
+        await accounts.register(name, "", PASSWORD)
+    planted = cookie(await post(api, "/auth/login", LOGIN | {"name": "eve", "cookie": True}, **HERE)).partition(";")[0]
+    mine = cookie(await post(api, "/auth/login", LOGIN | {"cookie": True}, cookie=planted, **HERE)).partition(";")[0]
+    assert mine != planted
+    assert (await call(api, "GET", "/auth/me", headers={"cookie": planted})).json()["name"] == "eve"
+    assert (await call(api, "GET", "/auth/me", headers={"cookie": mine})).json()["name"] == "alice"
+
+
 async def test_sessions_are_seen_and_ended_by_their_owner_alone(shop):
     api, _ = shop
     await post(api, "/auth/register", ALICE)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import re
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyotp
@@ -236,6 +238,20 @@ class TestWithoutScripts:
         await there.goto(f"{shop.address}/account")
         await heading(there, "Sign in")
         await other.close()
+
+    async def test_somebody_takes_what_is_known_of_them_and_leaves(self, plain, shop):
+        await register(plain, shop)
+        async with plain.expect_download() as begun:
+            await plain.get_by_role("link", name="All that is known of you").click()
+        told = json.loads(Path(await (await begun.value).path()).read_text())
+        assert told["account"]["name"] == "ada"
+        await plain.get_by_label("Password, to delete").fill("wrong")
+        await plain.get_by_role("button", name="Delete the account").click()
+        await expect(plain.get_by_role("alert")).to_contain_text("Current password is incorrect.")
+        await plain.get_by_label("Password, to delete").fill(PASSWORD)
+        await plain.get_by_role("button", name="Delete the account").click()
+        await expect(plain.get_by_role("status")).to_have_text("Your account is deleted.")
+        assert await shop.accounts.find("ada") is None
 
 
 class TestEveryone:

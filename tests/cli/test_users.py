@@ -50,6 +50,15 @@ def run(tmp_path, monkeypatch, capsys):
     return call
 
 
+def test_the_audit_log_is_verified_and_an_account_exported(run):
+    run("users", "add", "shop:accounts", "ada", typed=PASSWORD)
+    code, said, _ = run("audit", "verify", "shop:accounts", "--json")
+    assert code == 0
+    assert json.loads(said)[-1] == {"entries": 1, "whole": True, "problem": ""}
+    code, said, _ = run("users", "export", "shop:accounts", "ada")
+    assert (code, json.loads(said)["account"]["name"]) == (0, "ada")
+
+
 def test_an_account_is_made_shown_changed_and_removed(run):
     assert (
         run("users", "add", "shop:accounts", "ada", "--email", "ada@example.org", "--role", "staff", typed=PASSWORD)[0]

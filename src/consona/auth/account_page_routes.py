@@ -126,6 +126,29 @@ def _actions(routes: Routes, pages: AccountPages) -> Callable[[str], Callable[[A
 def _changing(routes: Routes, pages: AccountPages) -> None:
     action = _actions(routes, pages)
 
+    @routes.get("/export", public=True, documented=False)
+    async def export(request: Request) -> Response:
+        claims = await pages.signed_in(request)
+        if claims is None:
+            return _to_login(request, pages)
+        told = await pages.accounts.export(claims.subject)
+        headers = {"content-disposition": 'attachment; filename="account.json"', "cache-control": "no-store"}
+        return Response(told, headers=headers)
+
+    @routes.post("/delete", public=True, documented=False, max_body=20_000)
+    async def delete(request: Request) -> Response:
+        form = await pages.fields(request)
+        claims = await pages.signed_in(request)
+        if claims is None:
+            return _to_login(request, pages)
+        try:
+            await pages.accounts.leave(claims.subject, form.get("old", ""), address=request.client_address)
+        except ConsonaError as error:
+            return await _shown(request, pages, claims, error=error, form="delete")
+        response = pages.to(request, "login?told=gone")
+        pages.accounts.browsers.take(response)
+        return response
+
     @action("password")
     async def password(asked: Asked) -> str:
         await pages.accounts.change_password(

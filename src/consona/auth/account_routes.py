@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -18,6 +18,7 @@ from consona.auth.errors import (
     RefreshRefused,
     SecondFactorNeeded,
 )
+from consona.auth.revocation_follower import Revoked
 from consona.auth.second_factors import Enrolment
 from consona.auth.sessions import SessionInfo
 from consona.errors import Conflict, NotFound, PermissionDenied
@@ -80,6 +81,10 @@ class LinkToken(msgspec.Struct, forbid_unknown_fields=True):
 
 class Reset(msgspec.Struct, forbid_unknown_fields=True):
     token: str
+    password: str
+
+
+class Leave(msgspec.Struct, forbid_unknown_fields=True):
     password: str
 
 
@@ -242,6 +247,26 @@ def account_routes(accounts: AuthenticationSystem) -> Routes:
         """Let a key of this account count no more."""
         _session_of(claims)
         await accounts.remove_key(claims.subject, id)
+
+    @routes.get("/export")
+    async def export(claims: CurrentUser[Claims]) -> dict[str, Any]:
+        """All that is known of this account, but secrets."""
+        _session_of(claims)
+        return await accounts.export(claims.subject)
+
+    @routes.post("/delete", errors=[LoginFailed, AccountLocked])
+    async def delete(body: Leave, claims: CurrentUser[Claims], request: Request) -> None:
+        """Remove this account, with all that is known of it. It takes the password."""
+        _session_of(claims)
+        await accounts.leave(claims.subject, body.password, address=request.client_address)
+        response = Response(b"", status=204)
+        accounts.browsers.take(response)
+        return response  # type: ignore[return-value]  # see above
+
+    @routes.get("/revocations", scopes={"revocations:read"})
+    async def revocations(after: int = 0) -> list[Revoked]:
+        """What was taken back, for services that believe our tokens: `[number, kind, name, version, until]`."""
+        return await accounts.feed.after(after)
 
     if accounts.letters is not None:
         _mail_routes(routes, accounts)

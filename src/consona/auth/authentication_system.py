@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from consona.auth.account_guard import AccountGuard
 from consona.auth.account_settings import AccountSettings
 from consona.auth.jwt_manager import JWTManager
+from consona.auth.leaving import Leaving
 from consona.auth.managing import Managing
 from consona.auth.recovering import Recovering
 from consona.auth.registering import Registering
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["AuthenticationSystem"]
 
 
-class AuthenticationSystem(Registering, SigningIn, Recovering, Managing):
+class AuthenticationSystem(Registering, SigningIn, Recovering, Leaving, Managing):
     """Accounts in a database, with sessions that can be ended everywhere within a second.
 
     Args:

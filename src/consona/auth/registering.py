@@ -66,18 +66,3 @@ class Registering(AccountCore):
             async with contextlib.aclosing(self.db.stream(sql, into=Row)) as rows:
                 async for row in rows:
                     yield row.account
-
-    async def delete(self, account: str, *, actor: str = "") -> None:
-        """Remove an account with its sessions. Its entries in the audit log stay, with its id.
-
-        Raises:
-            NotFound: There is no such account.
-        """
-        self._require_started()
-        with self.observer.operation("delete"):
-            await self._change(account, "deleted", {"active": 0}, actor=actor, end_sessions=True)
-            await self.db.execute("DELETE FROM consona_sessions WHERE account = ?", account)
-            await self.db.execute("DELETE FROM consona_identities WHERE account = ?", account)
-            await self.db.execute("DELETE FROM consona_api_keys WHERE account = ?", account)
-            await self.db.execute("DELETE FROM consona_links WHERE account = ?", account)
-            await self.db.execute("DELETE FROM consona_accounts WHERE id = ?", account)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from consona.auth.claims import Claims
-from consona.auth.errors import TokenInvalid
+from consona.auth.errors import RevocationsStale, TokenInvalid
 from consona.auth.jwt_manager import JWTManager
+from consona.auth.remote_revocations import RemoteRevocations
 from consona.auth.roles import Roles, matches
 from consona.errors import ConfigurationError
 from consona.rest.server.guards import Identity
@@ -33,19 +34,30 @@ class TokenGuard:
         tokens: Who verifies.
         roles: What roles inherit and may do; without it, a role is its name.
         closed: Whether all routes need a token, unless they say `public=True`.
+        revocations: Where it is asked which tokens were taken back; started with the server. Without it, tokens count
+            until they expire, and routes with `critical=True` cannot be promised anything: they answer 503.
     """
 
     challenge = "Bearer"
 
-    def __init__(self, tokens: JWTManager, roles: Roles | None = None, *, closed: bool = True) -> None:
+    def __init__(
+        self,
+        tokens: JWTManager,
+        roles: Roles | None = None,
+        *,
+        closed: bool = True,
+        revocations: RemoteRevocations | None = None,
+    ) -> None:
         self.tokens = tokens
         self.roles = roles or Roles()
         self.closed = closed
+        self.revocations = revocations
 
     def attach(self, api: APIServer) -> None:
         """Start the tokens with the server, and publish their keys at `/.well-known/jwks.json`."""
-        if self.tokens not in api.parts:
-            api.parts.append(self.tokens)
+        for part in (self.tokens, self.revocations):
+            if part is not None and part not in api.parts:
+                api.parts.append(part)
 
         @api.get("/.well-known/jwks.json", public=True, documented=False)
         async def jwks() -> dict[str, Any]:
@@ -56,6 +68,8 @@ class TokenGuard:
         token = bearer(request)
         if token is None:
             return None
+        if request.route.options.get("critical") and (self.revocations is None or self.revocations.stale):
+            raise RevocationsStale("It is not known whether these credentials were taken back.", retry_after=1.0)
         claims = self.tokens.verify(token)
         return Identity(claims.subject, roles=claims.roles, scopes=claims.scopes, claims={"token": claims})
 

@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "documents",
     "keys",
     "users",
+    "audit",
     "roles",
     "doctor",
 )

@@ -28,6 +28,7 @@ class Action(StrEnum):
     ADD = "add"
     SHOW = "show"
     ROLES = "roles"
+    EXPORT = "export"
     RESET = "reset"
     PASSWORD = "password"  # noqa: S105 the name of an action
     DISABLE = "disable"
@@ -41,7 +42,9 @@ class Action(StrEnum):
 def users(
     action: Annotated[
         Action,
-        typer.Argument(help="What to do; reset sends the mail for a new password; audit checks the log and prints it."),
+        typer.Argument(
+            help="What to do; export prints all that is known of an account, reset sends the mail for a new password; audit checks the log and prints it."
+        ),
     ],
     target: Annotated[str, typer.Argument(help="The accounts, as module:attribute.")],
     name: Annotated[
@@ -73,7 +76,7 @@ def users(
     password = _password() if action in {Action.ADD, Action.PASSWORD} else ""
     told = asyncio.run(_done(accounts, action, name, email=email, roles=role or [], password=password))
     terminal = Terminal(plain=plain)
-    if as_json:
+    if as_json or action is Action.EXPORT:
         terminal.json(told)
     else:
         for line in told if isinstance(told, list) else [told]:
@@ -100,6 +103,8 @@ async def _done(
             account = await accounts.set_roles(account.id, roles, actor=actor)
         elif action is Action.PASSWORD:
             account = await accounts.set_password(account.id, password, actor=actor)
+        elif action is Action.EXPORT:
+            return await accounts.export(account.id)
         elif action is Action.RESET:
             await accounts.forgot_password(account.name)
         elif action is Action.DISABLE:
