@@ -112,7 +112,7 @@ class Address:
         """Read a URL.
 
         Raises:
-            AddressError: There is no scheme, or the port is not a number from 1 to 65535.
+            AddressError: There is no scheme, the port is not a number from 1 to 65535, or there is a NUL in it.
         """
         if isinstance(url, Address):
             return url
@@ -129,6 +129,8 @@ class Address:
                 f"The address with scheme {url.split(':', 1)[0]!r} cannot be read: {error}.",
                 hint="Percent-encode special characters in the password, and give the port as a number.",
             ) from None  # the cause would show the password
+        if "\0" in unquote(url):
+            raise AddressError(f"The address with scheme {parts.scheme!r} has a NUL character.")
         return cls(
             scheme=parts.scheme.lower(),
             host=parts.hostname or "",

@@ -37,6 +37,8 @@ class Dialect:
     """Around names."""
     max_identifier: int
     """Longest name, in bytes of UTF-8. PostgreSQL would cut longer ones without a word."""
+    ends_with_space: bool = True
+    """Whether a name may end so."""
     backslash: bool = False
     """Whether a backslash escapes in ordinary strings."""
     nested_comments: bool = False
@@ -68,6 +70,8 @@ class Dialect:
             raise _bad_name(f"expected text, got {type(name).__name__}")
         if not name or "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
             raise _bad_name("expected at least one character, no NUL and no halves of surrogate pairs")
+        if not self.ends_with_space and name.endswith(" "):
+            raise _bad_name("this database takes no name that ends with a space")
         if len(name.encode()) > self.max_identifier:
             raise _bad_name(f"expected at most {self.max_identifier} bytes of UTF-8, got {len(name.encode())}")
         return f"{self.quote}{name.replace(self.quote, self.quote * 2)}{self.quote}"
@@ -128,6 +132,7 @@ MYSQL: Final = Dialect(
     placeholder="?",
     quote="`",
     max_identifier=256,
+    ends_with_space=False,
     backslash=True,
     decoders={bool: _truth, datetime: _from_utc, time: _time_of_day, "json": _from_json},
 )

@@ -131,6 +131,10 @@ def compile_statement(sql: str, dialect: Dialect) -> Statement:
         raise _refused(f"A statement is text; got {type(sql).__name__}.")
     if "\0" in sql:
         raise _refused(f"The statement has a NUL character at {_place(sql, sql.index(chr(0)))}.")
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise _refused(f"The statement has half of a surrogate pair at {_place(sql, error.start)}.") from None
     pieces = list(tokens(sql, dialect))
     _one_statement(sql, dialect)
     marks = [token for token in pieces if token.kind == "mark"]

@@ -1,7 +1,7 @@
 """What may be a value in a statement, and what becomes of it before an engine sees it.
 
 Refused, on every engine, since some engine would change it without a word: whole numbers beyond 64
-bits, NaN, text with NUL or half a surrogate pair, times without a zone that have a date, and lists
+bits, Decimals beyond all bounds, NaN, text with NUL or half a surrogate pair, times without a zone that have a date, and lists
 (which may be meant as JSON, as an array, or for IN: say which).
 """
 
@@ -24,6 +24,9 @@ from consona.errors import FieldProblem, ValidationError
 __all__ = ["Array", "Json", "JsonText", "checked", "checked_rows"]
 
 INT64: Final = 1 << 63
+MAX_DIGITS: Final = 131_072
+MAX_SCALE: Final = 16_383
+"""Of a Decimal, before and behind the point: as many as PostgreSQL keeps, which is the engine that keeps most."""
 _NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _PLAIN: Final = (int, str, float, bytes, bool, type(None))
 
@@ -106,6 +109,9 @@ def _plain(number: int, value: Any) -> Any:
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise _refused(number, "is a Decimal without a finite value", hint="Store None.")
+        if not value.as_tuple().exponent >= -MAX_SCALE or value.adjusted() >= MAX_DIGITS:  # type: ignore[operator]
+            # Also since a driver may write it out: 1E+1000000 as a whole number takes a minute.
+            raise _refused(number, "is a Decimal beyond what databases keep", hint="Store it as text, or round it.")
         return value
     return _other(number, value)
 
