@@ -57,16 +57,26 @@ def database_servers() -> ModuleType:
     return importlib.import_module("database_servers")
 
 
-def _oidc_provider() -> str | None:
-    there = (ROOT / "node_modules" / "oidc-provider" / "package.json").exists()
-    return shutil.which("node") if there else None
+def _on_node(package: str) -> str | None:
+    """The path of Node, where it and this package of npm are here."""
+    return shutil.which("node") if (ROOT / "node_modules" / package / "package.json").exists() else None
 
 
 SERVERS: dict[str, Server] = {
     "oidc-provider": Server(
-        find=_oidc_provider,
+        find=lambda: _on_node("oidc-provider"),
         tests="signing in with a foreign OpenID Connect provider",
         how="npm install --no-save --no-package-lock oidc-provider@9.13.3, and node.",
+    ),
+    "AsyncAPI parser": Server(
+        find=lambda: _on_node("@asyncapi/parser"),
+        tests="the AsyncAPI documents with the parser of those who wrote the specification",
+        how="npm install --no-save --no-package-lock @asyncapi/parser@3.6.6, and node.",
+    ),
+    "CloudEvents SDK": Server(
+        find=lambda: _on_node("cloudevents"),
+        tests="CloudEvents with the SDK for Node of those who wrote the specification",
+        how="npm install --no-save --no-package-lock cloudevents@10.0.0, and node.",
     ),
     "Chromium": Server(
         find=_chromium,

@@ -30,6 +30,7 @@ from uuid import uuid4
 from consona.address import Address
 from consona.errors import ConfigurationError, FieldProblem, ValidationError
 from consona.events import inbox
+from consona.events.asyncapi import document
 from consona.events.cloudevents import CloudEvent
 from consona.events.consumer import LEASE_S, Consumer
 from consona.events.event import Upcasters
@@ -372,6 +373,18 @@ class EventBus(Part, LookingBack):
             return step
 
         return register
+
+    def asyncapi(self, *, title: str = "", version: str = "1", publishes: Sequence[type] = ()) -> dict[str, Any]:
+        """The AsyncAPI 3 document: the events, their JSON Schemas, and who handles them.
+
+        Args:
+            title: By default the bus's name.
+            version: Of the events, for readers.
+            publishes: The classes of events that this program publishes; those that it handles are known.
+        """
+        return document(
+            title=title or self.name, version=version, subscriptions=self._subscriptions, publishes=publishes
+        )
 
     async def work(self, *, drain: float = 30.0, until_empty: bool = False) -> None:
         """Run the registered handlers until cancelled (or, `until_empty`, until nothing is left to do now).
