@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi import Request as FastAPIRequest
+from fastapi import WebSocket as FastAPIWebSocket
 from litestar import Litestar, asgi
+from litestar import Request as LitestarRequest
+from litestar import WebSocket as LitestarWebSocket
 from litestar import get as litestar_get
+from litestar import websocket as litestar_websocket
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Mount as StarletteMount
 from starlette.routing import Route, WebSocketRoute
+from websockets.asyncio.client import connect
 
 import http_get
 from asgi_call import call
 from consona.errors import ConfigurationError, RateLimited
 from consona.rest.client.api_client import APIClient
 from consona.rest.server.api_server import APIServer
+from consona.rest.server.listener import Listener
 from consona.rest.server.requests import Request
 from consona.rest.server.settings import ServerSettings
 from served import served
@@ -57,8 +67,6 @@ def starlette_app(log):
         log.append("up")
         yield {"word": "kept"}
         log.append("down")
-
-    import contextlib
 
     return Starlette(
         routes=[
@@ -208,6 +216,127 @@ async def test_web_sockets_of_mounted_applications_and_of_nobody():
     async with api:
         assert await connect("/star/echo") == ["websocket.accept", "websocket.send", "websocket.close"]
         assert await connect("/nobody") == ["websocket.close"]
+
+
+# Others within the server, over a socket.
+
+
+def lifespan_of(log):
+    @contextlib.asynccontextmanager
+    async def lifespan(_):
+        log.append("up")
+        yield
+        log.append("down")
+
+    return lifespan
+
+
+class Doors:
+    """What a test and a handler wait for."""
+
+    def __init__(self):
+        self.came = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def slow(self):
+        self.came.set()
+        await self.go.wait()
+        return "done"
+
+
+def fastapi_within(log, doors):
+    app = FastAPI(lifespan=lifespan_of(log))
+
+    @app.get("/items/{number}")
+    async def item(number: int, request: FastAPIRequest) -> dict[str, Any]:
+        return {"number": number, "url": str(request.url_for("item", number=8))}
+
+    @app.get("/slow")
+    async def slow() -> str:
+        return await doors.slow()
+
+    @app.websocket("/echo")
+    async def echo(socket: FastAPIWebSocket) -> None:
+        await socket.accept()
+        await socket.send_text((await socket.receive_text()).upper())
+        await socket.close()
+
+    return app
+
+
+def starlette_within(log, doors):
+    async def item(request):
+        number = request.path_params["number"]
+        return JSONResponse({"number": number, "url": str(request.url_for("item", number=8))})
+
+    async def slow(request):
+        return JSONResponse(await doors.slow())
+
+    async def echo(socket):
+        await socket.accept()
+        await socket.send_text((await socket.receive_text()).upper())
+        await socket.close()
+
+    routes = [Route("/items/{number:int}", item), Route("/slow", slow), WebSocketRoute("/echo", echo)]
+    return Starlette(routes=routes, lifespan=lifespan_of(log))
+
+
+def litestar_within(log, doors):
+    @litestar_get("/items/{number:int}", name="item")
+    async def item(request: LitestarRequest) -> dict[str, Any]:
+        number = request.path_params["number"]
+        return {"number": number, "url": str(request.base_url) + request.app.route_reverse("item", number=8)[1:]}
+
+    @litestar_get("/slow")
+    async def slow() -> str:
+        return await doors.slow()
+
+    @litestar_websocket("/echo")
+    async def echo(socket: LitestarWebSocket) -> None:
+        await socket.accept()
+        await socket.send_text((await socket.receive_text()).upper())
+        await socket.close()
+
+    return Litestar([item, slow, echo], lifespan=[lifespan_of(log)])
+
+
+@pytest.mark.parametrize("make", [fastapi_within, starlette_within, litestar_within])
+async def test_other_frameworks_live_within_the_server(make):
+    log, doors = [], Doors()
+    api = shop()
+    api.mount("/inner", make(log, doors))
+    async with Listener(api, port=0) as listener:
+        assert log == ["up"]
+        port = int(listener.url.rpartition(":")[2])
+        status, body = await http_get.get(port, "/inner/items/7")
+        assert (status, json.loads(body)["number"]) == (200, 7)
+        assert json.loads(body)["url"].endswith("/inner/items/8"), "its own links lead back to it"
+        assert (await http_get.get(port, "/inner/nothing"))[0] == 404
+        assert (await http_get.get(port, "/items/7"))[0] == 200
+        async with connect(f"ws://127.0.0.1:{port}/inner/echo") as socket:
+            await socket.send("hello")
+            assert await socket.recv() == "HELLO"
+        slow = asyncio.create_task(http_get.get(port, "/inner/slow"))
+        await doors.came.wait()
+        stopping = asyncio.create_task(listener.stop())
+        while not api.draining:
+            await asyncio.sleep(0)
+        assert log == ["up"], "it lives while a request of its is under way"
+        doors.go.set()
+        assert await slow == (200, '"done"' if make is not litestar_within else "done")
+        await stopping
+        assert log == ["up", "down"]
+
+
+async def test_a_mounted_applications_document_names_the_place_where_it_is_mounted():
+    api = shop()
+    api.mount("/fast", fastapi_within([], Doors()))
+    async with Listener(api, port=0) as listener, APIClient(listener.url) as client:
+        inner = await client.get("/fast/openapi.json", into=dict)
+        assert (inner["servers"], list(inner["paths"])) == ([{"url": "/fast"}], ["/items/{number}", "/slow"])
+        assert "/fast/openapi.json" in (await client.get("/fast/docs")).text
+        own = await client.get("/openapi.json", into=dict)
+        assert "/items/{id}" in own["paths"]
 
 
 # Within others.
