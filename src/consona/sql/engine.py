@@ -59,6 +59,7 @@ class Rows(NamedTuple):
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
+    """Tuples, or a driver's own rows where these behave like tuples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,12 +83,12 @@ class PostgreSQLSession:
     async def fetch(self, statement: Statement, values: Sequence[Any], *, limit: int | None = None) -> Rows:
         first = limit == 1 and statement.reads
         columns, rows, _ = await self._asking.ask(statement.text, encoded(values), reads=statement.reads, first=first)
-        return Rows(columns, list(map(tuple, rows if limit is None else rows[:limit])))
+        return Rows(columns, rows if limit is None else rows[:limit])
 
     async def stream(self, statement: Statement, values: Sequence[Any], *, batch: int) -> AsyncGenerator[Rows]:
         async with aclosing(self._asking.stream(statement.text, encoded(values), batch=batch)) as batches:
             async for columns, rows, _ in batches:
-                yield Rows(columns, list(map(tuple, rows)))
+                yield Rows(columns, rows)
 
     async def begin(self, how: Begin) -> PostgreSQLOpenTransaction:
         transaction: PostgreSQLTransaction = self._asking.transaction(

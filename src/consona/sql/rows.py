@@ -1,8 +1,8 @@
 """Rows as the types that were asked for: dicts, Structs, dataclasses, tuples, single values.
 
 What a row must look like is worked out once for each pair of type and columns. Rows are converted in
-pieces of about a millisecond, so that a long answer does not hold up the event loop; where one does
-not fit, the error names every column of it that is wrong, with the types and never with the value.
+handfuls, and after each millisecond others may run, so that a long answer does not hold up the event loop; where
+one does not fit, the error names every column of it that is wrong, with the types and never with the value.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ MAX_NAMED_ROWS: Final = 20
 _READERS: dict[tuple[Any, tuple[str, ...], int], RowReader] = {}
 MAX_READERS: Final = 1000
 PIECE_S: Final = 0.001
-FIRST_PIECE: Final = 200
-MIN_PIECE: Final = 20
+HANDFUL: Final = 200
+MIN_HANDFUL: Final = 20
+"""Rows at a time; few where each takes long."""
 
 
 class RowReader:
@@ -62,6 +63,8 @@ class RowReader:
 
     def __call__(self, rows: list[tuple[Any, ...]], first: int = 1) -> list[Any]:
         """The rows as `into`. `first` is the number of the first of them, for messages."""
+        if rows and type(rows[0]) is not tuple:  # a driver's own kind of row
+            rows = list(map(tuple, rows))
         raw: Sequence[tuple[Any, ...]] = self._decoded(rows) if self._decoders else rows
         if self._checked is not None:
             try:
@@ -271,23 +274,27 @@ async def in_pieces(
 ) -> list[Any]:
     """Read all rows, letting others run after each millisecond.
 
+    In handfuls: what is made on the way to a row is gone before the next ones are read, so that it stays in the
+    processor's cache, and the garbage collector is not called for it over and over.
+
     Args:
         reader: Makes of some rows what was asked for; or checks them.
         rows: All of them. What gives them one by one is asked in pieces too.
         first: The number of the first, for messages.
         clock: Seconds.
     """
-    if isinstance(rows, list) and len(rows) <= FIRST_PIECE:
-        return reader(rows, first)
     read: list[Any] = []
-    size, each = FIRST_PIECE, iter(rows)
-    while True:
-        began = clock()
-        if not (piece := list(islice(each, size))):
-            return read
-        read += reader(piece, first + len(read))
-        size = max(MIN_PIECE, min(4 * size, int(size * PIECE_S / max(clock() - began, 1e-6))))
-        await asyncio.sleep(0)
+    size, each = HANDFUL, iter(rows)
+    others_ran = began = clock()
+    while handful := list(islice(each, size)):
+        read += reader(handful, first + len(read))
+        now = clock()
+        size = max(MIN_HANDFUL, min(HANDFUL, int(size * PIECE_S / max(now - began, 1e-6))))
+        if now - others_ran >= PIECE_S:
+            await asyncio.sleep(0)
+            now = others_ran = clock()
+        began = now
+    return read
 
 
 _FIRST: Final = operator.itemgetter(0)

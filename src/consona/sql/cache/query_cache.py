@@ -215,7 +215,8 @@ class QueryCache:
         self, key: tuple[Any, ...], stamp: Hashable, facts: Facts, *, strict: bool, ask: Ask
     ) -> tuple[Rows, bool]:
         since = self._clock()
-        rows = await ask()
+        columns, found = await ask()
+        rows = Rows(columns, list(map(tuple, found)))  # not a driver's own, which may hold on to more
         if len(rows.rows) < MANY_ROWS:
             size, mutable = bytes_of(rows, key)
         else:
