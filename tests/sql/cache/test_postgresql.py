@@ -104,6 +104,15 @@ async def test_strict_sees_the_change_of_another_client_at_once(db, foreign):
     assert await db.fetch_value(COUNT, cache=Strict(60)) == 1
 
 
+async def test_strict_judges_a_table_anew_that_a_view_replaced(db, foreign):
+    await db.fetch_value(COUNT, cache=Strict(60))
+    await foreign.execute("CREATE TABLE secret (id INT); DROP TABLE pets; CREATE VIEW pets AS SELECT * FROM secret")
+    for number in range(3):
+        assert await db.fetch_value(COUNT, cache=Strict(60)) == number
+        await foreign.execute("INSERT INTO secret VALUES (1)")
+    assert "pets is a view" in figures(db)["not_cached"]
+
+
 async def test_a_change_of_another_table_leaves_an_answer(db, foreign):
     await db.fetch_value(COUNT, cache=60)
     await db.execute("INSERT INTO other VALUES (?)", 1)

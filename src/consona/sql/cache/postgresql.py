@@ -122,12 +122,19 @@ class PostgreSQLFreshness:
         return ""
 
     async def asked(self, tables: frozenset[str]) -> Hashable | None:
-        if missing := [table for table in tables if table not in self._state.tables]:
-            await self._look_up(missing)
-        oids = [self._state.tables[table].oid for table in tables]
-        names = [quoted(table) for table in tables]
-        [row] = (await self._engine.ask(ASKED, [oids, names], reads=True)).rows
-        return tuple(row)
+        """The state of the tables; None where one of them is not as it was judged, so that it is judged again."""
+        known = self._state.tables
+        names = [table for table in tables if table in known]
+        if len(names) < len(tables):
+            return None
+        judged = [known[table].digest for table in names]
+        values = [[known[table].oid for table in names], [quoted(table) for table in names]]
+        [(counted, digests)] = (await self._engine.ask(ASKED, values, reads=True)).rows
+        if (digests or []) != judged:
+            for table in names:
+                known.pop(table, None)
+            return None
+        return (counted, *judged)
 
     def wrote(self, tables: frozenset[str] | None, began: float, *, settled: bool, whole: bool) -> None:
         state = self._state

@@ -76,7 +76,7 @@ SELECT (SELECT array_agg({_DIGEST} ORDER BY n.place)
 
 ASKED: Final = f"""
 SELECT (SELECT coalesce(sum(version), 0)::bigint FROM consona_changes WHERE changed_table = ANY ($1::bigint[])),
-  (SELECT array_agg({_DIGEST} ORDER BY n.place)::text FROM unnest($2::text[]) WITH ORDINALITY AS n(name, place) {_RELATION})
+  (SELECT array_agg({_DIGEST} ORDER BY n.place) FROM unnest($2::text[]) WITH ORDINALITY AS n(name, place) {_RELATION})
 """  # noqa: S608  ours
 
 SPREADING: Final = """
