@@ -7,15 +7,27 @@ from pathlib import Path
 import pytest
 
 import pages
+from database_servers import empty_mysql, empty_postgresql
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SERVERS_PAGE = ROOT / "docs" / "how-to" / "sql-servers.md"
+"""Its programs need a database server."""
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {SERVERS_PAGE})]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_programs_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pages.PageRun(page).run()
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("server", [empty_postgresql, empty_mysql], ids=["postgresql", "mariadb"])
+def test_the_programs_for_database_servers_run_on_both(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with server() as url:
+        monkeypatch.setenv("CONSONA_DATABASE", url)
+        pages.PageRun(SERVERS_PAGE).run()
 
 
 def test_the_readme_program_is_short():

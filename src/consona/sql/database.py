@@ -43,6 +43,7 @@ from consona.sql.many_rows import DEADLINE_S
 from consona.sql.migrations.runner import MigrationRun, Migrations
 from consona.sql.named_lock import NamedLocks
 from consona.sql.placeholders import Statement
+from consona.sql.pool import with_pool
 from consona.sql.queries import Queries, Statements
 from consona.sql.slow_queries import SlowQueries, SlowQuery
 from consona.sql.statement_figures import StatementStats
@@ -66,6 +67,8 @@ class SQLDatabase(Part, Queries):
     Args:
         target: The address (`sqlite:///shop.db`, `sqlite://` for memory shared by the process,
             `postgresql://…`, `mysql://…`), or an engine.
+        pool: How many connections there are at most: of a server, or to read a SQLite file. None: what the address
+            says (`?max_size=20`, of SQLite `?readers=8`), or else 10 of a server, and 4 readers of a file.
         name: What the dashboard, the logs and the errors call it; by default the database's name.
         cache_bytes: How much memory the answers that are kept for `cache=` may take together.
         slow: Seconds beyond which a statement is logged with its plan.
@@ -90,6 +93,7 @@ class SQLDatabase(Part, Queries):
         self,
         target: str | Address | SQLEngine,
         *,
+        pool: int | None = None,
         name: str = "",
         cache_bytes: int = CACHE_BYTES,
         slow: float = 1.0,
@@ -98,9 +102,12 @@ class SQLDatabase(Part, Queries):
         self.address: Address | None = None
         """Where it is; None where an engine was given."""
         if isinstance(target, str | Address):
-            self.address = address = Address.parse(target)
+            address = Address.parse(target)
+            self.address = address = address if pool is None else with_pool(address, pool)
             target = adapter_for("sql", address)(address)
             name = name or _name_of(address)
+        elif pool is not None:
+            raise ConfigurationError("pool= goes with an address; an engine that is given has its own.")
         assert not isinstance(target, str | Address)
         name = name or "sql"
         super().__init__(name, observer=observer or Observer(name, self.kind, slow=slow))
