@@ -34,7 +34,7 @@ MAX_NAMED_ROWS: Final = 20
 _READERS: dict[tuple[Any, tuple[str, ...], int], RowReader] = {}
 MAX_READERS: Final = 1000
 PIECE_S: Final = 0.001
-HANDFUL: Final = 200
+HANDFUL: Final = 100
 MIN_HANDFUL: Final = 20
 """Rows at a time; few where each takes long."""
 
