@@ -29,8 +29,8 @@ from consona.documents.expressions import (
     sets,
     texts,
 )
-from consona.documents.expressions.compiler import Builder, Compiler, Expression, Scope, truth
-from consona.documents.values import Document
+from consona.documents.expressions.compiler import Builder, Compiler, Constant, Expression, Scope, truth
+from consona.documents.values import MISSING, Document
 
 __all__ = [
     "OPERATORS",
@@ -92,6 +92,12 @@ def parse_expression(
     """
     variables = moment() if variables is None else variables
     evaluate = compiler_for(variables, collation).compile(raw)
+    if isinstance(evaluate, Constant):
+        value = evaluate.value
+        return lambda _: value
+    if isinstance(raw, str) and raw[1:].isidentifier():  # one field of the document, as most are
+        name = raw[1:]
+        return lambda document: document.get(name, MISSING)
 
     def of_document(document: Document) -> Any:
         try:
