@@ -15,6 +15,7 @@ from consona.errors import APIError, ConfigurationError, ConnectError, DeadlineE
 from consona.resilience import Breaker, Policy, Retry
 from consona.rest.client.api_client import REPEAT, APIClient, ClientSettings
 from consona.rest.client.authentication import APIKey, Basic, Bearer
+from consona.rest.client.connection_settings import ConnectionSettings
 from consona.rest.client.errors import BadAnswer, ConnectionLost, InvalidAnswer, TooManyRedirects
 from consona.rest.client.response import Response
 from consona.rest.transport import Timeouts
@@ -428,7 +429,7 @@ async def test_a_redirect_is_the_answer_where_none_is_to_be_followed():
 @pytest.mark.parametrize("location", ["ftp://example.org/", "http://user:pw@127.0.0.1/", "http://[::1", "file:///etc"])
 async def test_a_redirect_to_nowhere_says_so(location):
     async with wire.Wire(wire.answer(302, location=location)) as server, APIClient(server.url) as api:
-        with pytest.raises(ConfigurationError) as caught:
+        with pytest.raises(BadAnswer) as caught:
             await api.get("/")
     assert "pw" not in str(caught.value)
 
@@ -562,3 +563,25 @@ async def test_a_header_that_would_break_out_is_refused_before_anything_is_sent(
         with pytest.raises(ConfigurationError):
             await api.get("/", headers=headers)
     assert server.seen == []
+
+
+async def test_an_option_that_there_is_not_is_refused_with_the_nearest():
+    async with wire.Wire(wire.answer()) as server, APIClient(server.url) as api:
+        with pytest.raises(ConfigurationError, match="Did you mean `json=`"):
+            await api.post("/", jsn={"a": 1})
+        with pytest.raises(ConfigurationError, match="There are: content,"):
+            await api.post("/", qqqqqqqq=1)
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_a_client_of_another_event_loop_says_so(http2):
+    settings = ConnectionSettings(http2=http2)
+    async with wire.Wire(wire.answer()) as server, APIClient(server.url, connections=settings) as api:
+
+        def elsewhere():
+            asyncio.run(api.get("/"))
+
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            await asyncio.to_thread(elsewhere)
+        assert (await api.get("/")).status == 200

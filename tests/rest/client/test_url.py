@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import datetime as dt
+import enum
+import uuid
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +110,30 @@ def test_parameters_are_joined_to_those_that_are_there():
     assert with_params("http://a/", [("y", "a&b"), ("y", None)]) == "http://a/?y=a%26b"
     assert with_params("http://a/", {"y": None}) == "http://a/"
     assert encode_params({"t": True, "n": [1, 2], "f": 1.5}) == "t=true&n=1&n=2&f=1.5"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (dt.date(2026, 1, 2), "2026-01-02"),
+        (dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC), "2026-01-02T03%3A04%3A00%2B00%3A00"),
+        (Colour.RED, "red"),
+        (Decimal("1.50"), "1.50"),
+        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+    ],
+)
+def test_values_are_written_as_servers_read_them(value, text):
+    assert encode_params({"a": value}) == f"a={text}"
+
+
+@pytest.mark.parametrize("value", [b"x", {"x": 1}, [[1]], object(), lambda: 1])
+def test_what_has_no_form_in_a_query_is_refused_and_not_shown_as_python_would(value):
+    with pytest.raises(ConfigurationError, match="parameter 'a' is a"):
+        encode_params({"a": value})
 
 
 def test_the_memory_for_paths_is_bounded():

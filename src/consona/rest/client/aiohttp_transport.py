@@ -19,7 +19,7 @@ from aiohttp.helpers import set_result
 from multidict import CIMultiDict
 from yarl import URL
 
-from consona.errors import ConnectError, DeadlineExceeded
+from consona.errors import ConfigurationError, ConnectError, DeadlineExceeded
 from consona.rest.client.aiohttp_errors import shown, translated, unconnected
 from consona.rest.client.connection_gate import ConnectionGate
 from consona.rest.client.connection_settings import ConnectionSettings
@@ -116,6 +116,7 @@ class AiohttpTransport:
         connector = self._connector
         if connector is None:
             raise ConnectError(NOT_OPEN, hint="Open it first; `APIClient` does when it starts.")
+        self._check_loop()
         origin = origin_of(request.url)
         route = self._routes.get(origin) or self._learn(origin)
         host = route.host
@@ -206,6 +207,13 @@ class AiohttpTransport:
             raise
         finally:
             source.timeout = None
+
+    def _check_loop(self) -> None:
+        """Tell it here: what would happen else is a hang, or an error of asyncio's from somewhere deep."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigurationError(
+                "The client was started in another event loop.", hint="Make one of its own for each loop and thread."
+            )
 
     def _allowed_socket(self, address: Any) -> socket.socket:
         """A socket for one resolved address: the last moment before it is connected to."""

@@ -12,6 +12,7 @@ and `rest/client/errors.py`, what is sent again in `safe_retry.py`.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib.metadata
 import math
@@ -49,6 +50,7 @@ __all__ = ["DEFAULT_POLICY", "REPEAT", "APIClient", "CallOptions", "ClientSettin
 
 T = TypeVar("T")
 
+OPTIONS: Final = frozenset(CallOptions.__annotations__)
 KNOWN: Final = IDEMPOTENT | {"POST", "PATCH"}
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")
 DEFAULT_POLICY: Final = Policy(timeout=30.0, retry=Retry(attempts=3))
@@ -393,6 +395,13 @@ class APIClient(Part, Verbs):
                 safe=method in IDEMPOTENT,
                 timeout=self._runner.policy.timeout,
                 streaming=streaming,
+            )
+        if not OPTIONS.issuperset(options):
+            unknown = next(name for name in options if name not in OPTIONS)
+            near = difflib.get_close_matches(unknown, OPTIONS, 1)
+            raise ConfigurationError(
+                f"A call takes no {unknown!r}.",
+                hint=f"Did you mean `{near[0]}=`?" if near else f"There are: {', '.join(sorted(OPTIONS))}.",
             )
         payload = no_payload
         json, data, content = options.get("json"), options.get("data"), options.get("content")

@@ -61,6 +61,8 @@ class HTTP2Transport(AiohttpTransport):
         await super().close()
 
     async def send(self, request: Request) -> Answer:
+        if self._connector is not None:
+            self._check_loop()
         origin = origin_of(request.url)
         while origin.startswith("https:") and origin not in self._without:
             connection = self._shared.get(origin)

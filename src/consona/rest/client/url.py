@@ -13,10 +13,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, time
+from enum import Enum
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from consona.errors import ConfigurationError
+from consona.rest.client.errors import BadAnswer
 
 __all__ = ["Base", "Params", "Place", "encode_params", "flat"]
 
@@ -93,12 +96,13 @@ class Base:
         """Resolve a link that a server gave with the answer from `here`, by the rules of RFC 3986.
 
         Raises:
-            ConfigurationError: It is not http:// or https://, or cannot be read.
+            BadAnswer: It is not http:// or https://, or cannot be read.
         """
         try:
             return self._absolute(urljoin(here, link.strip()))
-        except ValueError as error:
-            raise ConfigurationError(f"The server's link cannot be read: {error}.") from None
+        except (ValueError, ConfigurationError) as error:
+            why = error.args[0] if isinstance(error, ConfigurationError) else f"It cannot be read: {error}."
+            raise BadAnswer(f"The server's link leads nowhere. {why}") from None
 
     def _relative(self, path: str) -> Place:
         path, _, query = path.partition("#")[0].partition("?")
@@ -156,10 +160,26 @@ def flat(params: Params) -> Iterator[tuple[str, str]]:
             yield name, str(value)
             continue
         for item in value if isinstance(value, list | tuple | set | frozenset) else (value,):
-            if item is True or item is False:
-                yield name, "true" if item else "false"
-            elif item is not None:
-                yield name, str(item)
+            if item is not None:
+                yield name, _as_text(name, item)
+
+
+def _as_text(name: str, value: Any) -> str:
+    if isinstance(value, Enum):
+        return _as_text(name, value.value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, str | int | float):
+        return str(value)
+    kind: Any = type(value)
+    if kind is bytes or kind.__str__ is object.__str__:  # what Python shows of it is not its value
+        raise ConfigurationError(
+            f"The parameter {name!r} is a {kind.__name__}, which has no form in a query or a form.",
+            hint="Text, numbers, dates, UUIDs, and lists of those. Write anything else as text first.",
+        )
+    return str(value)
 
 
 @functools.lru_cache(maxsize=1024)
