@@ -28,6 +28,12 @@ class Order(msgspec.Struct):
     name: str
 
 
+class StoredOrder(Order):
+    """What the database holds, and customers do not see."""
+
+    cost: int = 7
+
+
 class NewOrder(msgspec.Struct):
     name: str
 
@@ -311,7 +317,7 @@ class Kept:
                 await self.first()
             async with self.db.transaction() as tx:
                 done = await tx.execute("INSERT INTO orders (name) VALUES (?)", new.name)
-                order = Order(done.key, new.name)
+                order = StoredOrder(done.key, new.name)
                 await key.keep(order, tx=tx)
                 if self.before is not None:
                     await self.before()
@@ -343,6 +349,29 @@ async def test_the_database_of_the_application_keeps_the_answers(tmp_path):
         assert (first.status, again.body, again.header("idempotency-replayed")) == (201, first.body, "true")
         assert (await shop.order("tea", None)).json()["id"] == 2  # a client without a key is served too
         assert await shop.count() == 2
+
+
+async def test_a_kept_answer_is_the_one_that_was_given(tmp_path):
+    async with Kept(tmp_path) as shop:
+        for accept in ("application/json", "application/msgpack"):
+            first, again = [await shop.order("tea", accept, accept=accept) for _ in range(2)]
+            assert (again.status, again.body, again.header("vary")) == (first.status, first.body, first.header("vary"))
+            assert b"cost" not in again.body
+
+
+async def test_an_answer_without_a_body_is_kept_as_one(tmp_path):
+    db = SQLDatabase(f"sqlite:///{tmp_path}/shop.db")
+    api = APIServer("shop", parts=[db])
+
+    @api.post("/paid", idempotent=True)
+    async def paid(key: IdempotencyKey) -> None:
+        async with db.transaction() as tx:
+            await key.keep(None, tx=tx)
+
+    async with api:
+        answers = [await call(api, "POST", "/paid", headers={"idempotency-key": "k"}) for _ in range(2)]
+    assert [(answer.status, answer.body) for answer in answers] == [(204, b""), (204, b"")]
+    assert answers[1].header("idempotency-replayed") == "true"
 
 
 async def test_what_was_rolled_back_is_done_again(tmp_path):

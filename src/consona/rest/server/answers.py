@@ -21,9 +21,11 @@ from consona.rest.server.signature import Signature, is_response
 from consona.validation import plain_words
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Mapping
 
-__all__ = ["AnswerMismatch", "event_stream", "written_answer"]
+    from consona.rest.server.requests import Request
+
+__all__ = ["AnswerMismatch", "answer_maker", "event_stream", "written_answer"]
 
 READY: Final = "return result if result.prepared else await result.prepare(request)"
 
@@ -80,6 +82,19 @@ def written_answer(signature: Signature, names: dict[str, Any]) -> list[str]:
         "        return response",
         f"    return Encoded(json_encode(result), {status}, JSON)",
     ]
+
+
+def answer_maker(signature: Signature) -> Callable[[Request, Any], Awaitable[Response]]:
+    """Makes, of what a handler is about to return, the answer that it will be.
+
+    Raises:
+        ConfigurationError: The declared type is one that nothing can be checked against.
+    """
+    names: dict[str, Any] = {}
+    lines = ["async def answer(request, result):", "    fields = request.fields", *written_answer(signature, names)]
+    exec("\n".join(lines), names)  # noqa: S102 written above, from names that we made
+    made: Callable[[Request, Any], Awaitable[Response]] = names["answer"]
+    return made
 
 
 def event_stream(signature: Signature) -> Callable[[AsyncIterable[Any]], EventStream]:

@@ -39,7 +39,7 @@ from typing import Any
 import msgspec
 
 from consona.errors import ConfigurationError
-from consona.rest.server.answers import event_stream, written_answer
+from consona.rest.server.answers import answer_maker, event_stream, written_answer
 from consona.rest.server.bodies import UNREADABLE, BodyReader
 from consona.rest.server.conditional import Precondition, demand_match, tag_answer
 from consona.rest.server.explaining import Explainer
@@ -303,7 +303,8 @@ class _Writer:
             return f"await guard.user(identity, user{unique})"
         if parameter.place == "idempotency":
             self.names["IdempotencyKey"] = IdempotencyKey
-            return f"IdempotencyKey(request, {self.signature.status})"
+            self.names["make_answer"] = answer_maker(self.signature)
+            return "IdempotencyKey(request, make_answer)"
         if parameter.place == "precondition":
             self.names["Precondition"] = Precondition
             return "Precondition(request)"

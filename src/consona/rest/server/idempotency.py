@@ -22,7 +22,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -32,7 +32,7 @@ from consona.errors import AddressError, ConfigurationError, ConsonaError
 from consona.part import Part
 from consona.rest.server.problems import BadRequest, HTTPError
 from consona.rest.server.requests import ClientGone, Request
-from consona.rest.server.responses import JSON, MSGPACK, Encoded, Response, json_encode, msgpack_encode
+from consona.rest.server.responses import Response
 from consona.storage.store import ABSENT, MAX_VALUE_BYTES, Store
 
 if TYPE_CHECKING:
@@ -164,11 +164,11 @@ class IdempotencyKey:
     The store must be in that same database.
     """
 
-    __slots__ = ("_request", "_status")
+    __slots__ = ("_make_answer", "_request")
 
-    def __init__(self, request: Request, status: int) -> None:
+    def __init__(self, request: Request, make_answer: Callable[[Request, Any], Awaitable[Response]]) -> None:
         self._request = request
-        self._status = status
+        self._make_answer = make_answer
 
     @property
     def given(self) -> bool:
@@ -184,19 +184,15 @@ class IdempotencyKey:
 
         Raises:
             KeyInProgress: Another process took over, since this one took too long. Let it roll back.
+            AnswerMismatch: It is not what the handler declares.
         """
         claim = self._request.claim
         if claim is None:
             return
-        response = answer if isinstance(answer, Response) else self._encoded(answer)
+        response = await self._make_answer(self._request, answer)
         if not await claim.finish(response, tx=tx):
             raise KeyInProgress("Another process has taken over this request.", retry_after=1)
         claim.kept = True
-
-    def _encoded(self, answer: Any) -> Response:
-        if b"msgpack" in self._request.fields.get(b"accept", b""):
-            return Encoded(msgpack_encode(answer), self._status, MSGPACK)
-        return Encoded(json_encode(answer), self._status, JSON)
 
 
 class Idempotency:
