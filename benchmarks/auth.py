@@ -56,6 +56,25 @@ def joserfc_verify(text: str, key: SigningKey) -> Work:
     return work
 
 
+def authlib_verify(text: str, key: SigningKey) -> Work:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that joserfc, of the same author, will take its place
+        from authlib.jose import JsonWebToken
+
+    reader = JsonWebToken([key.algorithm])
+    raw = key.key.raw_value if key.algorithm == "HS256" else key.key.as_dict(private=False)
+    options = {"iss": {"essential": True, "value": "bench"}, "aud": {"essential": True, "value": "bench"}}
+
+    def work() -> object:
+        claims = reader.decode(text, raw, claims_options=options)
+        claims.validate()
+        return claims
+
+    return work
+
+
 def pyjwt_verify(text: str, key: SigningKey) -> Work:
     import jwt
 
@@ -72,7 +91,11 @@ async def measure() -> list[Row]:
         ):
             text = cached.issue("user-7", roles=["editor"], scopes=["posts:read"]).text
             verify, again = partial(uncached.verify, text), partial(cached.verify, text)
-            for name, peer in (("joserfc", joserfc_verify(text, key)), ("PyJWT", pyjwt_verify(text, key))):
+            for name, peer in (
+                ("joserfc", joserfc_verify(text, key)),
+                ("PyJWT", pyjwt_verify(text, key)),
+                ("Authlib", authlib_verify(text, key)),
+            ):
                 samples = side_by_side(verify, peer)
                 rows.append(Row("auth", f"verify a token, {key.algorithm}", name, *samples, "1/s", goal=0.9))
             samples = side_by_side(again, 50_000.0, 20_000)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,14 +20,23 @@ from consona.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from consona.sql.database import SQLDatabase
+    from consona.sql.transaction import Transaction
 
 __all__ = ["Guesses", "Lockout"]
 
-_INSERT: Final = {
-    "sqlite": "INSERT INTO consona_guesses VALUES (?, 1, ?) ON CONFLICT DO NOTHING",
-    "postgresql": "INSERT INTO consona_guesses VALUES (?, 1, ?) ON CONFLICT DO NOTHING",
-    "mysql": "INSERT IGNORE INTO consona_guesses VALUES (?, 1, ?)",
-}
+_WITH_UPSERT: Final = frozenset({"sqlite", "postgresql"})
+_UPSERT: Final = (
+    "INSERT INTO consona_guesses AS g (name, guesses, until) VALUES (:name, 1, :until)"
+    " ON CONFLICT (name) DO UPDATE"
+    " SET guesses = CASE WHEN g.until < :now THEN 1 ELSE g.guesses + 1 END, until = :until"
+    " WHERE g.until < :now OR g.guesses < :most"
+)
+_MORE: Final = (
+    "UPDATE consona_guesses SET guesses = guesses + 1, until = :until"
+    " WHERE name = :name AND guesses < :most AND until >= :now"
+)
+_ANEW: Final = "UPDATE consona_guesses SET guesses = 1, until = :until WHERE name = :name AND until < :now"
+_FIRST: Final = "INSERT IGNORE INTO consona_guesses (name, guesses, until) VALUES (:name, 1, :until)"
 MAILS: Final = 5
 MAILS_S: Final = 3600.0
 """So many mails with links an account is sent in so many seconds."""
@@ -84,30 +93,37 @@ class Guesses:
         lockout = self._lockout
         who = account or self._unknown(name)
         if lockout.hard:
-            await self._count(f"a:{who}", lockout.guesses, lockout.seconds)
-            return
-        if device and account:
-            await self._count(f"d:{account}:{device}"[:80], lockout.guesses, lockout.seconds)
-            return
-        if address:
-            await self._count(f"i:{address_key(address)}", lockout.address_guesses, lockout.seconds)
-        await self._count(self._pair(who, address), lockout.guesses, lockout.seconds)
-        await self._count(f"a:{who}", lockout.account_guesses, lockout.account_seconds)
+            counters = [(f"a:{who}", lockout.guesses, lockout.seconds)]
+        elif device and account:
+            counters = [(self._device(account, device), lockout.guesses, lockout.seconds)]
+        else:
+            counters = [
+                (f"i:{address_key(address)}", lockout.address_guesses, lockout.seconds),
+                (self._pair(who, address), lockout.guesses, lockout.seconds),
+                (f"a:{who}", lockout.account_guesses, lockout.account_seconds),
+            ][0 if address else 1 :]
+        await self._take(counters)
 
-    async def forget(self, account: str, *, address: str, device: str = "") -> None:
-        """A guess was right: the counter of the account there begins anew, the others forget this one guess."""
+    async def forget(self, account: str, *, address: str, device: str = "", tx: Transaction | None = None) -> None:
+        """A guess was right: the counter of the account there begins anew, the others forget this one guess.
+
+        `tx` is the transaction of what the guess was for: both happen, or neither.
+        """
+        where = self._db if tx is None else tx
         if self._lockout.hard:
-            await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", f"a:{account}")
+            await where.execute("DELETE FROM consona_guesses WHERE name = ?", f"a:{account}")
             return
         if device:
-            await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", f"d:{account}:{device}"[:80])
+            await where.execute("DELETE FROM consona_guesses WHERE name = ?", self._device(account, device))
             return
-        await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", self._pair(account, address))
-        for name in (f"a:{account}", f"i:{address_key(address)}"):
-            await self._forget_one(name)
+        # In the order in which they are taken, so that no two transactions wait for each other (a deadlock).
+        if address:
+            await self._forget_one(where, f"i:{address_key(address)}")
+        await where.execute("DELETE FROM consona_guesses WHERE name = ?", self._pair(account, address))
+        await self._forget_one(where, f"a:{account}")
 
-    async def _forget_one(self, name: str) -> None:
-        await self._db.execute("UPDATE consona_guesses SET guesses = guesses - 1 WHERE name = ? AND guesses > 0", name)
+    async def _forget_one(self, where: SQLDatabase | Transaction, name: str) -> None:
+        await where.execute("UPDATE consona_guesses SET guesses = guesses - 1 WHERE name = ? AND guesses > 0", name)
 
     async def take_link(self, address: str) -> None:
         """Take one guess at the links of mails. There are 2^256 of each, so it is counted by address alone.
@@ -117,14 +133,19 @@ class Guesses:
         """
         if address:
             lockout = self._lockout
-            await self._count(f"i:{address_key(address)}", lockout.address_guesses, lockout.seconds)
-            await self._count(f"l:{address_key(address)}", lockout.guesses, lockout.seconds)
+            known = address_key(address)
+            await self._take(
+                [
+                    (f"i:{known}", lockout.address_guesses, lockout.seconds),
+                    (f"l:{known}", lockout.guesses, lockout.seconds),
+                ]
+            )
 
     async def forget_link(self, address: str) -> None:
         """That guess was right."""
         if address:
             await self._db.execute("DELETE FROM consona_guesses WHERE name = ?", f"l:{address_key(address)}")
-            await self._forget_one(f"i:{address_key(address)}")
+            await self._forget_one(self._db, f"i:{address_key(address)}")
 
     async def ask(self, address: str) -> None:
         """Count a question for a mail.
@@ -133,12 +154,12 @@ class Guesses:
             AccountLocked: This address asks too often.
         """
         if address:
-            await self._count(f"q:{address_key(address)}", self._lockout.address_guesses, self._lockout.seconds)
+            await self._take([(f"q:{address_key(address)}", self._lockout.address_guesses, self._lockout.seconds)])
 
     async def mail(self, account: str) -> bool:
         """Whether an account may be sent one more mail with a link now; it is counted."""
         try:
-            await self._count(f"m:{account}", MAILS, MAILS_S)
+            await self._take([(f"m:{account}", MAILS, MAILS_S)])
         except AccountLocked:
             return False
         return True
@@ -161,39 +182,41 @@ class Guesses:
         done = await self._db.execute("DELETE FROM consona_guesses WHERE until < ?", self._clock())
         return done.rows
 
-    async def _count(self, name: str, limit: int, seconds: float) -> None:
+    async def _take(self, counters: Sequence[tuple[str, int, float]]) -> None:
+        """Take one guess from each counter (name, limit, seconds), in one transaction, up to the first that is full."""
+
+        async def count(tx: Transaction) -> float | None:
+            for name, limit, seconds in counters:
+                full_until = await self._count(tx, name, limit, seconds)
+                if full_until is not None:
+                    return full_until  # no error: those before it stay counted
+            return None
+
+        until = await self._db.run_in_transaction(count, name="guess")
+        if until is not None:
+            raise AccountLocked(
+                "Account temporarily locked due to failed login attempts.",
+                retry_after=max(1.0, until - self._clock()),
+            )
+
+    async def _count(self, tx: Transaction, name: str, limit: int, seconds: float) -> float | None:
+        """Take one guess; if there is none left, until when."""
         now = self._clock()
-        for _ in range(5):
-            # Each statement is atomic by itself: whoever changes the row has taken that guess.
-            done = await self._db.execute(
-                "UPDATE consona_guesses SET guesses = guesses + 1, until = ?"
-                " WHERE name = ? AND guesses < ? AND until >= ?",
-                now + seconds,
-                name,
-                limit,
-                now,
-            )
-            if done.rows:
-                return
-            done = await self._db.execute(
-                "UPDATE consona_guesses SET guesses = 1, until = ? WHERE name = ? AND until < ?",
-                now + seconds,
-                name,
-                now,
-            )
-            if done.rows:
-                return
-            until = await self._db.fetch_value(
-                "SELECT until FROM consona_guesses WHERE name = ? AND guesses >= ? AND until >= ?", name, limit, now
-            )
-            if until is not None:
-                raise AccountLocked(
-                    "Account temporarily locked due to failed login attempts.", retry_after=max(1.0, until - now)
-                )
-            done = await self._db.execute(_INSERT[self._db.dialect.name], name, now + seconds)
-            if done.rows:
-                return  # else another process was first: count beside it
-        raise AccountLocked("Account temporarily locked due to failed login attempts.", retry_after=1.0)
+        values = {"name": name, "now": now, "until": now + seconds, "most": limit}
+        # Each statement is atomic by itself: whoever changes the row has taken that guess.
+        if tx.dialect.name in _WITH_UPSERT:
+            done = await tx.execute(_UPSERT, values)
+        else:
+            done = await tx.execute(_MORE, values)
+            for statement in (_ANEW, _FIRST):
+                done = done if done.rows else await tx.execute(statement, values)
+        if done.rows:
+            return None
+        until: float | None = await tx.fetch_value("SELECT until FROM consona_guesses WHERE name = ?", name)
+        return now if until is None else until
+
+    def _device(self, account: str, device: str) -> str:
+        return f"d:{account}:{device}"[:80]
 
     def _pair(self, who: str, address: str) -> str:
         digest = hashlib.sha256(address_key(address).encode()).hexdigest()[:16]

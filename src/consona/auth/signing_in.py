@@ -78,7 +78,7 @@ class SigningIn(AccountCore):
                 await self._check_second_factor(row, code, address=address)
             await self._welcome(row, address=address, device=known)
             again = await self.hashes.make(password) if self.hashes.outdated(row.password or "") else None
-            return await self._signed_in(row, address=address, agent=agent, new_hash=again)
+            return await self._signed_in(row, address=address, agent=agent, new_hash=again, guessed=known)
 
     async def authenticate_code(
         self, note: str, code: str, *, address: str = "", agent: str = "", device: str = ""
@@ -104,7 +104,7 @@ class SigningIn(AccountCore):
             await self._guesses.take(row.id, row.name, address=address, device=known)
             await self._check_second_factor(row, code, address=address)
             await self._welcome(row, address=address, device=known)
-            return await self._signed_in(row, address=address, agent=agent)
+            return await self._signed_in(row, address=address, agent=agent, guessed=known)
 
     def _half(self, row: Row) -> str:
         told = msgspec.json.encode((row.id, row.version, self._clock() + HALF_S))
@@ -123,9 +123,9 @@ class SigningIn(AccountCore):
         return row
 
     async def _welcome(self, row: Row, *, address: str, device: str) -> None:
-        """All was right: the guess is forgotten, and whoever may not use the account is told so."""
-        await self._guesses.forget(row.id, address=address, device=device)
+        """All was right: whoever may not use the account is told so. (Else the guess is forgotten with the sign-in.)"""
         if not row.active:
+            await self._guesses.forget(row.id, address=address, device=device)
             await self.audit.note("login refused", account=row.id, address=address, why="disabled")
             raise AccountDisabled("Account is disabled.")
 
@@ -144,10 +144,14 @@ class SigningIn(AccountCore):
         new_hash: str | None = None,
         how: str = "password",
         claims: Mapping[str, Any] | None = None,
+        guessed: str | None = None,
     ) -> Session:
+        """A new session. `guessed` is the known device (or empty) whose guess was right; None where none was taken."""
         now = self._clock()
 
         async def begin(tx: Transaction) -> tuple[str, str]:
+            if guessed is not None:
+                await self._guesses.forget(row.id, address=address, device=guessed, tx=tx)
             await tx.execute("UPDATE consona_accounts SET last_login = ? WHERE id = ?", now, row.id)
             if new_hash is not None:
                 await tx.execute(
