@@ -43,6 +43,7 @@ from consona.sql.many_rows import DEADLINE_S
 from consona.sql.migrations.runner import MigrationRun, Migrations
 from consona.sql.named_lock import NamedLocks
 from consona.sql.placeholders import Statement
+from consona.sql.policed import PolicedSession
 from consona.sql.pool import with_pool
 from consona.sql.queries import Queries, Statements
 from consona.sql.slow_queries import SlowQueries, SlowQuery
@@ -72,6 +73,8 @@ class SQLDatabase(Part, Queries):
         name: What the dashboard, the logs and the errors call it; by default the database's name.
         cache_bytes: How much memory the answers that are kept for `cache=` may take together.
         slow: Seconds beyond which a statement is logged with its plan.
+        policy: Timeout, retries, breaker, limits for each statement that stands alone, and for the beginning of
+            each transaction. Kept answers cost no turn of it. By default none: the pool has its own waits.
 
     Raises:
         AddressError: No engine has the address' scheme.
@@ -97,6 +100,7 @@ class SQLDatabase(Part, Queries):
         name: str = "",
         cache_bytes: int = CACHE_BYTES,
         slow: float = 1.0,
+        policy: Policy | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.address: Address | None = None
@@ -118,6 +122,8 @@ class SQLDatabase(Part, Queries):
         self._slow = SlowQueries(self.observer, target)
         self.observer.finer = self._statements.figures.each
         self._locks = NamedLocks(self)
+        self._runner = policy.bind(self.name) if policy is not None else None
+        self._policed = PolicedSession(target, self._runner) if self._runner is not None else None
         self._open_in: dict[asyncio.Task[Any] | None, Transaction] = {}
         self._cache_bytes = cache_bytes
         self._cache: QueryCache | None = None
@@ -147,7 +153,8 @@ class SQLDatabase(Part, Queries):
 
     def detail(self) -> dict[str, Any]:
         detail = self.engine.stats() if self.started and isinstance(self.engine, SupportsStats) else {}
-        return detail | ({"cache": self._cache.stats()} if self._cache is not None else {})
+        detail |= {"cache": self._cache.stats()} if self._cache is not None else {}
+        return detail | ({"policy": self._runner.state()} if self._runner is not None else {})
 
     @property
     def native(self) -> Any:
@@ -409,7 +416,8 @@ class SQLDatabase(Part, Queries):
                     hint="Ask the transaction itself: `await tx.execute(…)`.",
                     database=self.name,
                 )
-        return self._engine()
+        engine = self._engine()
+        return self._policed or engine
 
     def _enter(self, task: asyncio.Task[Any] | None, transaction: Transaction) -> None:
         self._open_in[task] = transaction

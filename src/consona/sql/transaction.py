@@ -80,7 +80,7 @@ class Transaction(Queries):
         parent = self._parent
         with self.observer.operation("BEGIN" if parent is None else "SAVEPOINT"):
             if parent is None:
-                self._open = await (self._begins_in or self.database._engine()).begin(self._how)
+                self._open = await (self._begins_in or self.database._session(writes=False)).begin(self._how)
             else:
                 self._open = await parent._nest(self)
         self._reads_in_thread = isinstance(self._open, SupportsReading)
