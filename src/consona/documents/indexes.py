@@ -168,7 +168,7 @@ def _parse_keys(keys: Any) -> tuple[tuple[str, int], ...]:
             )
         if any(is_index(part) for part in parts):
             raise OperatorError(f"{path!r} names an element by its place; an index is over all elements of an array.")
-        if kind not in {1, -1} or isinstance(kind, bool):
+        if not isinstance(kind, int | float) or isinstance(kind, bool) or kind not in {1, -1}:
             raise OperatorError(
                 f"{kind!r} is no kind of index here: there are 1 and -1.",
                 hint="Words within texts are found by $regex." if kind == "text" else "",

@@ -127,6 +127,8 @@ def _type(name: str, raw: Any, _: _Parser) -> Test:
     wanted = raw[0] if isinstance(raw[0], list | tuple) else [raw[0]]
     names: set[str] = set()
     for item in wanted:
+        if not isinstance(item, str):
+            raise _wrong(name, "names types by text")
         if name == "type" and item in _JSON_TYPES:
             names |= _JSON_TYPES[item]
         elif name == "bsonType" and item == "number":

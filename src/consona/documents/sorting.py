@@ -96,7 +96,7 @@ def _parse_field(item: Any) -> tuple[str, int]:
         )
     if not isinstance(path, str):
         raise OperatorError("A sort is a list of pairs of a field and 1 or -1.", hint='[("price", 1)]')
-    if direction not in {1, -1} or isinstance(direction, bool):
+    if not isinstance(direction, int | float) or isinstance(direction, bool) or direction not in {1, -1}:
         raise OperatorError(f"The direction of a sort is 1 or -1, not {direction!r}.")
     split(path, "a sort")
     if path.startswith("$"):

@@ -187,11 +187,11 @@ def _converted(name: str, value: Any, to: str) -> Any:
 
 def _target(name: str, value: Any) -> str:
     found = TYPE_NAMES.get(int(value), "") if is_number(value) and float(str(value)).is_integer() else value
-    if found not in _CONVERSIONS:
+    if not isinstance(found, str) or found not in _CONVERSIONS:
         raise OperatorError(
             f"{name} cannot convert to this type.", hint=f"It converts to {', '.join(_CONVERSIONS)}.", operator=name
         )
-    return str(found)
+    return found
 
 
 def _convert(name: str, raw: Any, compiler: Compiler) -> Expression:

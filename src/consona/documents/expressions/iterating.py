@@ -95,7 +95,7 @@ def _sort_array(name: str, raw: Any, compiler: Compiler) -> Expression:
             raise OperatorError(f"{name} takes at least one field in sortBy.", operator=name)
         # An element that is no document has none of the fields.
         sort = parse_sort({f"item.{path}": direction for path, direction in by.items()}, collation=compiler.collation)
-    elif by not in {1, -1} or isinstance(by, bool):
+    elif not isinstance(by, int | float) or isinstance(by, bool) or by not in {1, -1}:
         raise OperatorError(f"{name} sorts by 1, by -1 or by a document of fields.", operator=name)
     else:
         sort = None

@@ -139,7 +139,7 @@ def _rounded(value: Any, place: int, rounding: str) -> Any:
     if type(value) is int and place >= 0:
         return value
     number = value.to_decimal() if type(value) is Decimal128 else Decimal(value)
-    if not number.is_finite():
+    if not number.is_finite() or number.adjusted() > 1000:  # then there is nothing behind the point
         return value
     exponent = Decimal(1).scaleb(-place)
     with decimal.localcontext(_EXACT) as context:
