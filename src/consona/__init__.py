@@ -60,6 +60,8 @@ if TYPE_CHECKING:
         TransactionConflict,
         TransactionOpen,
         ValidationError,
+        WorkCancelled,
+        WorkFailed,
     )
     from consona.events.bus import EventBus
     from consona.events.cloudevents import CloudEvent
@@ -169,6 +171,8 @@ __all__ = [
     "TransactionConflict",
     "TransactionOpen",
     "ValidationError",
+    "WorkCancelled",
+    "WorkFailed",
     "__version__",
     "event",
     "open_store",
@@ -195,7 +199,7 @@ _NAMES: Final[dict[str, str]] = {
         " DatabaseCorrupt DatabaseLocked DatabaseReadOnly DeadlineExceeded DeliveryError DiskFull"
         " FieldProblem GapError LeaseLost LockLost LockTimeout MigrationError MissingExtra NotFound NotStarted PermissionDenied"
         " PipelineError PoolTimeout QueryError QueueFull RateLimited StatementError TransactionConflict TransactionOpen"
-        " ValidationError"
+        " ValidationError WorkCancelled WorkFailed"
     ),
     "consona.mail": "Mail Mailer",
     "consona.events.bus": "EventBus",

@@ -33,7 +33,9 @@
     ├── MigrationError
     ├── DeliveryError               a message was not delivered or not acknowledged
     │   ├── LeaseLost               the message is somebody else's by now
-    │   └── QueueFull
+    │   ├── QueueFull
+    │   ├── WorkCancelled           somebody did not want it any more
+    │   └── WorkFailed              no attempt is left
     ├── GapError                    a reader of a log fell behind what is kept
     └── PipelineError
 
@@ -84,6 +86,8 @@ __all__ = [
     "TransactionConflict",
     "TransactionOpen",
     "ValidationError",
+    "WorkCancelled",
+    "WorkFailed",
 ]
 
 
@@ -465,6 +469,20 @@ class LeaseLost(DeliveryError):
 
     code = "queue.lease_lost"
     hint = "Raise `lease` above the longest handling time, or call message.extend() while working."
+
+
+class WorkFailed(DeliveryError):
+    """All attempts to handle a message failed; it lies among the dead letters."""
+
+    code = "queue.work_failed"
+    hint = "Look at it with `consona queue peek`; when the cause is mended, put it back with `redrive`."
+
+
+class WorkCancelled(DeliveryError):
+    """Somebody cancelled a message before it was handled to the end."""
+
+    code = "queue.work_cancelled"
+    hint = "Put it again, if it is still wanted."
 
 
 class QueueFull(DeliveryError):

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from consona.errors import ConsonaError, LeaseLost
 from consona.messaging.bodies import decoded
+from consona.messaging.checks import refused
 from consona.messaging.engine import Failure, Lease
+from consona.messaging.results import Outcome
 
 if TYPE_CHECKING:  # the queue makes messages, so the import can only go one way
     from consona.messaging.queue import MessageQueue
@@ -100,6 +102,17 @@ class Message:
             LeaseLost: Somebody else has it now.
         """
         self.lease = await self.queue.extend(self, lease)
+
+    async def progress(self, part: float, note: str = "") -> None:
+        """Tell how much of it is done, 0 to 1, to whoever has its handle. Nothing happens where nobody keeps it.
+
+        Raises:
+            ValidationError: It is below 0 or above 1.
+        """
+        if not 0 <= part <= 1:
+            raise refused("progress", "expected a number from 0 to 1")
+        if self.queue.results is not None and self._open:
+            await self.queue.results.write(self.id, Outcome("running", float(part), note[:500]))
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

@@ -30,10 +30,12 @@ from consona.messaging.checks import checked_headers, checked_text, known_powers
 from consona.messaging.cron import Cron
 from consona.messaging.engine import DeadLetter, Depth, Entry, Inspection, Power, QueueEngine, SupportsTransactions
 from consona.messaging.message import Message, lost
+from consona.messaging.results import PREFIX, Handle, Results
 from consona.messaging.schedule import Missed, Schedule
 from consona.messaging.worker import Worker
 from consona.part import Health, Part, Status
 from consona.resilience.retry import Retry
+from consona.storage.store import open_store
 from consona.telemetry.observer import Observer
 from consona.telemetry.trace import inject
 
@@ -69,6 +71,7 @@ class MessageQueue(Part):
         max_messages: How many messages the queue may hold before `put` raises `QueueFull`; None for no limit. It is
             looked at a few times in a second, so that a little more may get in.
         dedup_window: Seconds for which `put(dedup=)` remembers.
+        results: Seconds for which is kept what became of a message, for `handle.result()`; None keeps nothing.
         powers: What the engine must be able to do beyond the core (`"priority"`, `"order"`, …); asked for at start.
         observer: Where its operations are noted.
         clock: Seconds since the epoch, where the engine has no clock of its own.
@@ -99,6 +102,7 @@ class MessageQueue(Part):
         retry: Retry = Retry(attempts=5, backoff=1.0, max_wait=600.0),  # noqa: B008  frozen
         max_messages: int | None = None,
         dedup_window: float = 300.0,
+        results: float | None = None,
         powers: Iterable[str] = (),
         observer: Observer | None = None,
         clock: Callable[[], float] = time.time,
@@ -107,8 +111,14 @@ class MessageQueue(Part):
         if isinstance(target, str | Address):
             address = Address.parse(target)
             target = adapter_for("queue", address)(address, clock=clock)
+            store = open_store(address, name=f"{name} results", prefix=PREFIX, clock=clock) if results else None
+        else:
+            store = None
         assert not isinstance(target, str | Address)
+        if results is not None and store is None:
+            raise ConfigurationError("A queue that keeps results needs an address, and seconds above 0.")
         self.engine: QueueEngine = target
+        self.results = None if store is None else Results(store, self.name, positive("results", results or 0.0))
         self.lease = positive("lease", lease)
         self.retry = retry
         self.max_messages = max_messages
@@ -125,9 +135,21 @@ class MessageQueue(Part):
         for power in sorted(self._needed - self.engine.powers):
             raise self._lacks(power)
         await self.engine.open()
+        if self.results is not None:
+            try:
+                await self.results.store.start()
+            except BaseException:
+                await self.engine.close()
+                raise
 
     async def _close(self) -> None:
+        if self.results is not None:
+            await self.results.store.stop()
         await self.engine.close()
+
+    def handle(self, id_: str) -> Handle:
+        """What can be asked about a message that another process put, by its id."""
+        return Handle.of(id_, self)
 
     async def check(self) -> Health:
         """Whether the queue can be reached now, and how much is in it."""
@@ -155,8 +177,8 @@ class MessageQueue(Part):
         dedup: str = "",
         headers: Mapping[str, str] | None = None,
         tx: SharedTransaction | None = None,
-    ) -> str:
-        """Put one message, durably. Returns its id (of a duplicate: the id of the first).
+    ) -> Handle:
+        """Put one message, durably. Returns its id (of a duplicate: the id of the first), which is a `Handle`.
 
         Args:
             data: A Struct, a dataclass, a dict, … (becomes JSON), text or bytes; up to 1,000,000 bytes.
@@ -185,7 +207,7 @@ class MessageQueue(Part):
         priority: int = 0,
         headers: Mapping[str, str] | None = None,
         tx: SharedTransaction | None = None,
-    ) -> list[str]:
+    ) -> list[Handle]:
         """Put up to 10,000 messages together, in order: all or none. Returns their ids. See `put`."""
         if len(items) > MAX_AT_ONCE:
             raise refused("items", f"expected at most {MAX_AT_ONCE} at once, got {len(items)}")
@@ -193,14 +215,15 @@ class MessageQueue(Part):
             [self._entry(item, headers, delay=delay, key=key, priority=priority, dedup="") for item in items], tx
         )
 
-    async def _put(self, entries: list[Entry], tx: SharedTransaction | None) -> list[str]:
+    async def _put(self, entries: list[Entry], tx: SharedTransaction | None) -> list[Handle]:
         engine = self._engine(tx)
         with self.observer.operation("put") as op:
             op.set(messages=len(entries), bytes=sum(len(entry.body) for entry in entries))
             if not entries:
                 return []
             await self._refuse_when_full(len(entries))
-            return await engine.put(self.name, [self._traced(entry) for entry in entries])
+            ids = await engine.put(self.name, [self._traced(entry) for entry in entries])
+            return [Handle.of(name, self) for name in ids]
 
     def _entry(
         self, data: Any, headers: Mapping[str, str] | None, *, delay: float, key: str, priority: int, dedup: str

@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from consona.errors import CommitUnknown, ConfigurationError, ConsonaError, LeaseLost, ValidationError
+from consona.messaging.bodies import encoded
 from consona.messaging.message import Message, described
+from consona.messaging.results import Outcome, Results
 from consona.messaging.schedule import NAME as SCHEDULE
 from consona.messaging.schedule import run_all
 from consona.resilience.deadline import within
@@ -60,11 +62,16 @@ class Worker:
         self._into, self._wants_message = _signature(handler, self.name)
         self._rng = rng
         self._handling: dict[asyncio.Task[None], Message] = {}
+        self._interruptible: dict[str, asyncio.Task[Any]] = {}
+        self._cancelled: set[str] = set()
 
     async def run(self, *, drain_s: float, until_empty: bool) -> None:
         """See `MessageQueue.work`."""
         beside = [asyncio.create_task(self._keep_leases(), name=f"{self.name} leases")]
         try:
+            if self.queue.results is not None:
+                hearing = self._hear_cancels(self.queue.results)
+                beside.append(asyncio.create_task(hearing, name=f"{self.name} cancels"))
             if self.queue.schedules:
                 beside.append(await self._begin_schedules())
             await self._take(until_empty=until_empty)
@@ -118,11 +125,14 @@ class Worker:
             with self.queue.observer.operation("handle", self.name, parent=parent) as op:
                 op.set(message=message.id, attempt=message.attempt)
                 if not await self._is_missed(message):
-                    await self._call(message)
+                    await self._call_and_tell(message)
                 await message.ack()
         except LeaseLost as error:
             log.warning("%s: %s", self.queue.name, error)
         except asyncio.CancelledError:
+            if message.id in self._cancelled:
+                await self._end_cancelled(message)
+                return
             with suppress(LeaseLost):
                 await message.release()
             raise
@@ -148,18 +158,63 @@ class Worker:
             log.warning("%s: a time of the schedule %s was missed and is left out", self.queue.name, schedule.name)
         return missed
 
-    async def _call(self, message: Message) -> None:
+    async def _call_and_tell(self, message: Message) -> None:
+        """Handle it, and keep what became of it where the queue keeps results; not where it was cancelled."""
+        results = self.queue.results
+        if results is None:
+            await self._call(message)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._interruptible[message.id] = task  # here alone: what settles a message is not to be interrupted
+        try:
+            wanted = await results.begin(message.id)
+            value = await self._call(message) if wanted else None
+        finally:
+            del self._interruptible[message.id]
+        self._cancelled.discard(message.id)  # its handler went on to the end all the same
+        outcome = Outcome("cancelled")
+        if wanted:
+            body, headers = encoded(value)
+            outcome = Outcome("done", 1.0, body=body, headers=headers)
+        await results.write(message.id, outcome)
+
+    async def _end_cancelled(self, message: Message) -> None:
+        self._cancelled.discard(message.id)
+        with suppress(LeaseLost):
+            await message.ack()
+        await self._tell(message, Outcome("cancelled"))
+        log.info("%s: message %s was cancelled", self.queue.name, message.id)
+
+    async def _tell(self, message: Message, outcome: Outcome) -> None:
+        """Note what became of it; the message itself is settled already."""
+        try:
+            if self.queue.results is not None:
+                await self.queue.results.write(message.id, outcome)
+        except ConsonaError as error:
+            log.warning("%s: what became of message %s was not noted: %s", self.queue.name, message.id, error.message)
+
+    async def _hear_cancels(self, results: Results) -> None:
+        while True:
+            try:
+                async for name in results.cancelled():
+                    if name in self._interruptible:
+                        self._cancelled.add(name)
+                        self._interruptible[name].cancel()
+            except ConsonaError as error:
+                log.warning("%s: nobody can be cancelled now (it is tried again): %s", self.queue.name, error.message)
+            await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+
+    async def _call(self, message: Message) -> Any:
         if message.attempt > self.retry.attempts:  # each of them died without a word
             raise _WornOutError(f"The worker died, or its lease ended, in each of {self.retry.attempts} attempts.")
         arguments = (message.data(self._into), message)[: 2 if self._wants_message else 1]
         if inspect.iscoroutinefunction(self.handler):
             if self.timeout_s is None:
-                await self.handler(*arguments)
-            else:
-                async with within(self.timeout_s):
-                    await self.handler(*arguments)
-        else:
-            await asyncio.to_thread(self.handler, *arguments)
+                return await self.handler(*arguments)
+            async with within(self.timeout_s):
+                return await self.handler(*arguments)
+        return await asyncio.to_thread(self.handler, *arguments)
 
     async def _failed(self, message: Message, error: Exception) -> None:
         poison = isinstance(error, ValidationError | _WornOutError)  # trying again cannot help
@@ -170,6 +225,7 @@ class Worker:
             log.error("%s: message %s goes to the dead letters: %s", self.queue.name, message.id, type(error).__name__)
         with suppress(LeaseLost):  # then another worker has it, and will fail or not by itself
             await message.release(delay=delay, error=described(error), dead=dead)
+            await self._tell(message, Outcome("failed" if dead else "waiting", error=described(error)[:500]))
 
     async def _keep_leases(self) -> None:
         """Extend what is being handled before its lease ends; interrupt what is somebody else's by now."""
