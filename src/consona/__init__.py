@@ -71,12 +71,16 @@ if TYPE_CHECKING:
     from consona.messaging.queue import MessageQueue
     from consona.part import Health, Part, Status
     from consona.resilience import Breaker, Bulkhead, Policy, RateLimit, Retry
+    from consona.rest.caching.transport import HTTPCache
     from consona.rest.client.api_client import APIClient, ClientSettings
     from consona.rest.client.authentication import APIKey, Basic, Bearer, ClientCredentials
+    from consona.rest.client.connection_settings import TLS, ConnectionSettings
+    from consona.rest.recorder.transport import Recorder
     from consona.rest.server.api_server import APIServer
     from consona.rest.server.guards import CurrentUser
     from consona.rest.server.problems import HTTPError
     from consona.rest.server.settings import ServerSettings
+    from consona.rest.transport import Timeouts
     from consona.sql.cache.strict import Strict
     from consona.sql.database import SQLDatabase
     from consona.sql.engine import Done
@@ -88,6 +92,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OIDC",
+    "TLS",
     "APIClient",
     "APIError",
     "APIKey",
@@ -114,6 +119,7 @@ __all__ = [
     "Conflict",
     "ConnectError",
     "ConnectionLost",
+    "ConnectionSettings",
     "ConsonaError",
     "ConstraintFailed",
     "CurrentUser",
@@ -131,6 +137,7 @@ __all__ = [
     "GapError",
     "GitHub",
     "Google",
+    "HTTPCache",
     "HTTPError",
     "Health",
     "Item",
@@ -157,6 +164,7 @@ __all__ = [
     "RateLimit",
     "RateLimited",
     "Received",
+    "Recorder",
     "Retry",
     "SQLDatabase",
     "ServerSettings",
@@ -166,6 +174,7 @@ __all__ = [
     "Status",
     "Store",
     "Strict",
+    "Timeouts",
     "TokenSettings",
     "Transaction",
     "TransactionConflict",
@@ -211,6 +220,10 @@ _NAMES: Final[dict[str, str]] = {
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",
     "consona.rest.client.authentication": "APIKey Basic Bearer ClientCredentials",
     "consona.rest.client.api_client": "APIClient ClientSettings",
+    "consona.rest.client.connection_settings": "TLS ConnectionSettings",
+    "consona.rest.caching.transport": "HTTPCache",
+    "consona.rest.recorder.transport": "Recorder",
+    "consona.rest.transport": "Timeouts",
     "consona.rest.server.guards": "CurrentUser",
     "consona.rest.server.problems": "HTTPError",
     "consona.rest.server.api_server": "APIServer",
