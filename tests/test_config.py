@@ -58,6 +58,15 @@ def test_every_setting_of_the_file_is_read(read):
     assert config.dashboard.port == 8090
 
 
+def test_workers_are_read_and_their_mistakes_named(read, mistakes):
+    worker = read('[workers.mail]\nrun = ["shop.mail:queue"]\nprocesses = 2').workers["mail"]
+    assert (worker.run, worker.processes, worker.env) == (["shop.mail:queue"], 2, {})
+    assert "'run' is missing" in mistakes("[workers.mail]")
+    assert "run" in mistakes("[workers.mail]\nrun = []")
+    same = '[services.mail]\napp = "a:b"\n[workers.mail]\nrun = ["a:c"]'
+    assert "a service is called 'mail' already" in mistakes(same)
+
+
 def test_a_file_without_a_dashboard_has_none(read):
     assert read('[services.shop]\napp = "a:b"').dashboard is None
 

@@ -10,6 +10,9 @@
     workers = 2
     env = { SHOP_CURRENCY = "EUR" }
 
+    [workers.mail]
+    run = ["storefront.mail:queue"]     # the queues, buses and apps that it works on
+
     [dashboard]
     port = 8090
 
@@ -38,7 +41,7 @@ from msgspec import Meta, Struct
 from consona.address import Address
 from consona.errors import AddressError, ConfigurationError
 
-__all__ = ["Config", "Dashboard", "Database", "Service", "System", "Telemetry", "Visitors", "load_config"]
+__all__ = ["Config", "Dashboard", "Database", "Service", "System", "Telemetry", "Visitors", "Worker", "load_config"]
 
 FILE_NAME: Final = "consona.toml"
 DATABASE_VARIABLE: Final = "CONSONA_DATABASE"
@@ -73,6 +76,16 @@ class Service(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Port = 8000
     workers: Annotated[int, Meta(ge=1, le=256)] = 1
+    env: dict[str, str] = {}
+    """Environment variables for its processes, besides those that `consona up` was started with."""
+
+
+class Worker(Struct, frozen=True, kw_only=True):
+    """What handles messages and events, in one or more processes."""
+
+    run: Annotated[list[Target], Meta(min_length=1)]
+    """Queues, buses, or apps that have some, each as `module:attribute`."""
+    processes: Annotated[int, Meta(ge=1, le=256)] = 1
     env: dict[str, str] = {}
     """Environment variables for its processes, besides those that `consona up` was started with."""
 
@@ -114,6 +127,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     system: System = System()
     services: dict[Name, Service] = {}
+    workers: dict[Name, Worker] = {}
     dashboard: Dashboard | None = None
     database: Database | None = None
     telemetry: Telemetry = Telemetry()
@@ -264,6 +278,8 @@ class _Reading:
         self._address(("system", "ops"), config.system.ops)
         if config.database is not None:
             self._address(("database", "address"), config.database.address)
+        for name in config.workers.keys() & config.services.keys():
+            self.mistake(("workers", name), f"a service is called {name!r} already; choose another name.")
         taken: dict[tuple[str, int], str] = {}
         for place, host, port in _ports(config):
             if port and (other := taken.setdefault((host, port), place)) != place:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from asgi_app import write_app
+from consona import MessageQueue
 from consona.cli import main
 from consona.cli.workers import MAY_SHARE
 from http_get import get
@@ -80,6 +81,31 @@ async def test_the_dashboard_learns_what_the_services_did(folder):
         async with asyncio.timeout(30):
             while "/notes" not in (await get(dashboard, "/ops"))[1]:
                 await asyncio.sleep(0.1)
+
+
+WORK = """
+from consona import App, MessageQueue
+
+queue = MessageQueue("numbers", "sqlite:///work.db")
+app = App("numbers", parts=[queue])
+
+
+@queue.worker()
+async def handle(number: int):
+    print("handled", number, flush=True)
+"""
+
+
+async def test_workers_work_beside_the_services(folder):
+    (folder / "work.py").write_text(WORK, "utf-8")
+    with (folder / "consona.toml").open("a", encoding="utf-8") as file:
+        file.write('[workers.work]\nrun = ["work:app"]\n')
+    async with MessageQueue("numbers", f"sqlite:///{folder / 'work.db'}") as queue:
+        await queue.put(7)
+        with Command("up", folder=folder) as command:
+            said = await asyncio.to_thread(command.line, "handled 7")
+            assert said.startswith("work.1")
+        assert command.process.returncode == 0
 
 
 async def test_visitors_visit_and_one_who_loses_the_way_stops_nobody(folder):

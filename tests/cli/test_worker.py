@@ -130,4 +130,4 @@ def test_what_is_no_queue_is_refused(tmp_path, url, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["worker", "shop:text", "--folder", str(tmp_path)])
     assert caught.value.code == 2
-    assert "neither a MessageQueue nor an EventBus" in capsys.readouterr().err
+    assert "neither a MessageQueue nor an EventBus, nor an App with one" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -27,7 +28,8 @@ Request = tuple[str, str, dict[str, Any]]
         pytest.param(empty_mysql, id="mariadb", marks=pytest.mark.servers),
     ]
 )
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
+def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.chdir(tmp_path)  # the bus of a shop on MariaDB is in a file there
     with request.param() as url:
         yield url
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from consona import APIServer, SQLDatabase
 from storefront import customers, orders, products
+from storefront.events import create_bus
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
@@ -25,7 +26,8 @@ Browse the catalogue, register as a customer, and order.
 def create_api(database: str) -> APIServer:
     """The shop over a database: `sqlite:///shop.db`, `postgresql://…`, `mysql://…`; `sqlite://` to try in memory."""
     db = SQLDatabase(database, name="database")
-    api = APIServer("shop", parts=[db], version="1.0.0", description=DESCRIPTION)
+    bus = create_bus(db)
+    api = APIServer("shop", parts=[db, bus], version="1.0.0", description=DESCRIPTION)
     for noun in (products, customers, orders):
         api.include(noun.routes)
 

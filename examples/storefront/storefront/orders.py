@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from consona import Conflict, NotFound, SQLDatabase
+from consona import Conflict, EventBus, NotFound, SQLDatabase
 from consona.rest.server.routing import Routes
 from consona.sql.queries import Queries
 from consona.sql.transaction import Transaction
+from storefront.events import OrderCancelled, OrderPlaced
 from storefront.listing import Id, Money, PageNumber, PageSize, Total, euros
 
 routes = Routes("/orders", tags=["orders"])
@@ -98,19 +99,19 @@ async def read_order(id: Id, db: SQLDatabase) -> Order:
 
 
 @routes.post("", status=201, errors=[NotFound, Conflict])
-async def place_order(order: NewOrder, db: SQLDatabase) -> Order:
+async def place_order(order: NewOrder, db: SQLDatabase, bus: EventBus) -> Order:
     """Order. Everything is delivered, or nothing is taken: if one product is short, the answer is 409."""
-    return await db.run_in_transaction(partial(_place, order), name="new order")
+    return await db.run_in_transaction(partial(_place, order, bus), name="new order")
 
 
 @routes.post("/{id}/cancel", errors=[NotFound, Conflict])
-async def cancel_order(id: Id, db: SQLDatabase) -> Order:
+async def cancel_order(id: Id, db: SQLDatabase, bus: EventBus) -> Order:
     """Take an order back; its goods return to the stock. What was shipped cannot be cancelled."""
-    return await db.run_in_transaction(partial(_cancel, id), name="cancelled order")
+    return await db.run_in_transaction(partial(_cancel, id, bus), name="cancelled order")
 
 
-async def _place(order: NewOrder, tx: Transaction) -> Order:
-    """One transaction: an error that is raised here undoes all of it."""
+async def _place(order: NewOrder, bus: EventBus, tx: Transaction) -> Order:
+    """One transaction: an error that is raised here undoes all of it, and nobody hears of it."""
     if not await tx.fetch_value("SELECT id FROM customers WHERE id = ?", order.customer_id):
         raise NotFound(f"There is no customer {order.customer_id}.")
     lines = [await _take(tx, line) for line in sorted(order.lines, key=by_product)]
@@ -122,7 +123,10 @@ async def _place(order: NewOrder, tx: Transaction) -> Order:
         "INSERT INTO order_lines (order_id, position, product_id, name, quantity, cents) VALUES (?, ?, ?, ?, ?, ?)",
         [(placed.key, position, *line) for position, line in enumerate(lines)],
     )
-    return await _order(tx, placed.key)
+    made = await _order(tx, placed.key)
+    told = OrderPlaced(made.id, made.customer_id, made.placed_at, made.total)
+    await bus.publish(told, subject=f"orders/{made.id}", key=f"order-{made.id}", tx=tx)
+    return made
 
 
 async def _take(tx: Transaction, line: NewLine) -> tuple[int, str, int, int]:
@@ -142,7 +146,7 @@ async def _take(tx: Transaction, line: NewLine) -> tuple[int, str, int, int]:
     return line.product_id, product["name"], line.quantity, product["cents"]
 
 
-async def _cancel(order_id: int, tx: Transaction) -> Order:
+async def _cancel(order_id: int, bus: EventBus, tx: Transaction) -> Order:
     cancelled = await tx.execute(
         "UPDATE orders SET status = ? WHERE id = ? AND status = ?", Status.CANCELLED, order_id, Status.PLACED
     )
@@ -152,6 +156,8 @@ async def _cancel(order_id: int, tx: Transaction) -> Order:
     if cancelled.rows:  # not where it was cancelled before
         for line in sorted(order.lines, key=by_product):
             await tx.execute("UPDATE products SET stock = stock + ? WHERE id = ?", line.quantity, line.product_id)
+        told = OrderCancelled(order.id, order.customer_id)
+        await bus.publish(told, subject=f"orders/{order.id}", key=f"order-{order.id}", tx=tx)
     return order
 
 

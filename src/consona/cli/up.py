@@ -20,7 +20,7 @@ from consona.cli.signals import stopping_on_signals
 from consona.cli.supervisor import Program, Supervisor
 from consona.cli.terminal import Plain, Terminal
 from consona.cli.workers import MAY_SHARE, worker_program
-from consona.config import DATABASE_VARIABLE, Config, Service, load_config
+from consona.config import DATABASE_VARIABLE, Config, Service, Worker, load_config
 from consona.errors import ConfigurationError
 from consona.rest.server.listen import PortInUseError, listen_tcp, url_of
 
@@ -44,7 +44,7 @@ def up(
     access_log: Annotated[bool, typer.Option(help="A line in the log for each request.")] = False,
     plain: Plain = False,
 ) -> None:
-    """Start the services and the dashboard of a system, and keep them running.
+    """Start the services, the workers and the dashboard of a system, and keep them running.
 
     Example:  consona up examples/storefront --visitors 5
 
@@ -60,6 +60,8 @@ def up(
         system = _System(config, terminal, stack, first_port=port)
         for name, service in config.services.items():
             system.add_service(name, service, access_log=access_log)
+        for name, worker in config.workers.items():
+            system.add_worker(name, worker)
         if config.dashboard is not None:
             system.add_dashboard()
         if visitors:
@@ -100,12 +102,23 @@ class _System:
             self.terminal.say(f"{name}: this system cannot share a port between processes here, so 1 worker serves.")
         count = service.workers if MAY_SHARE else 1
         names = tuple(f"{name}.{n}" for n in range(1, count + 1))
-        database = self.config.database_address(os.environ)
-        env = ({DATABASE_VARIABLE: database} if database else {}) | service.env | {"CONSONA_OPS": self.config.ops}
+        env = self._env(service.env)
         self.programs += [self._worker(serving, each, listener, env) for each in names]
         self.urls[name] = url
         self.addresses.append(_Address(f"{name} API", url, names))
         self.addresses.append(_Address(f"{name} docs", f"{url}/docs", names, optional=True))
+
+    def add_worker(self, name: str, worker: Worker) -> None:
+        command = (sys.executable, "-m", "consona.cli", "worker", *worker.run, "--supervised", "--name", name)
+        env, folder = self._env(worker.env), self.config.folder
+        self.programs += [
+            Program(name=f"{name}.{n}", command=command, env=env, folder=folder) for n in range(1, worker.processes + 1)
+        ]
+
+    def _env(self, declared: dict[str, str]) -> dict[str, str]:
+        """What a program finds in its environment: the database, its own settings, and where to report."""
+        database = self.config.database_address(os.environ)
+        return ({DATABASE_VARIABLE: database} if database else {}) | declared | {"CONSONA_OPS": self.config.ops}
 
     def add_dashboard(self) -> None:
         settings = self.config.dashboard

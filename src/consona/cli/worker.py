@@ -20,6 +20,7 @@ from consona.cli.supervisor import Patience, Program, Supervisor
 from consona.cli.terminal import Plain, Terminal
 from consona.events.bus import EventBus
 from consona.messaging.queue import MessageQueue
+from consona.part import Part
 from consona.telemetry import logs
 
 __all__ = ["worker"]
@@ -32,7 +33,8 @@ def worker(
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODULE:NAME...", help="The queues and buses that have handlers: shop.mail:emails shop:bus"
+            metavar="MODULE:NAME...",
+            help="The queues and buses that have handlers, or apps with some: shop.mail:emails shop:app",
         ),
     ],
     *,
@@ -70,21 +72,23 @@ def worker(
         terminal.say("Stopped." if code == 0 else "Stopped, and not everything went well: see above.")
         raise typer.Exit(code)
     logs.configure(level=log_level, stream=sys.stderr)
-    sources = [_source(target, folder.resolve()) for target in targets]
-    asyncio.run(
-        _work(sources, name, ops, drain=drain, until_empty=until_empty, terminal=terminal, supervised=supervised)
-    )
+    parts = list(dict.fromkeys(part for target in targets for part in _parts(target, folder.resolve())))
+    asyncio.run(_work(parts, name, ops, drain=drain, until_empty=until_empty, terminal=terminal, supervised=supervised))
 
 
-def _source(target: str, folder: Path) -> Source:
+def _parts(target: str, folder: Path) -> Sequence[Part]:
+    """What a target names: a queue or a bus, or the parts of an app, of which one at least is such."""
     found = load(target, folder)
-    if not isinstance(found, MessageQueue | EventBus):
-        raise TargetError(f"{target} is a {type(found).__name__}, neither a MessageQueue nor an EventBus.")
-    return found
+    parts = found.parts if isinstance(found, App) else (found,)
+    if not any(isinstance(part, MessageQueue | EventBus) for part in parts):
+        raise TargetError(
+            f"{target} is a {type(found).__name__}: neither a MessageQueue nor an EventBus, nor an App with one."
+        )
+    return parts
 
 
 async def _work(
-    sources: Sequence[Source],
+    parts: Sequence[Part],
     name: str,
     ops: str | None,
     *,
@@ -93,7 +97,8 @@ async def _work(
     terminal: Terminal,
     supervised: bool,
 ) -> None:
-    async with App(name, parts=sources, ops=ops, stop_timeout=drain + GRACE_S):
+    sources = [part for part in parts if isinstance(part, MessageQueue | EventBus)]
+    async with App(name, parts=parts, ops=ops, stop_timeout=drain + GRACE_S):
         working = asyncio.create_task(_work_on(sources, drain=drain, until_empty=until_empty), name="work")
         terminal.say(f"Working on {', '.join(source.name for source in sources)}. Press Ctrl-C to stop.")
 
