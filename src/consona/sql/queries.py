@@ -256,13 +256,7 @@ class Queries(ABC):
         """
         statement, series, finer = self._statements(sql)
         with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
-            if cache is None:
-                rows = await self._read(statement, values, partial(row_reader, into, dialect=self.dialect), op)
-            else:
-                found = await self._cached(statement, values, None, cache, op)
-                rows = await in_pieces(row_reader(into, found.columns, self.dialect), found.rows)
-            op.set(rows=len(rows))
-        return rows
+            return await self._all(statement, values, cache, partial(row_reader, into, dialect=self.dialect), op)
 
     async def fetch_rows(self, sql: str, *values: Any, cache: Cache = None) -> Rows:
         """All rows as the engine stores them, with the names of the columns, also where there is no row.
@@ -271,12 +265,8 @@ class Queries(ABC):
         """
         statement, series, finer = self._statements(sql)
         with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
-            if cache is None:
-                found = await self._fetch(statement, values, op)
-            else:
-                found = await self._cached(statement, values, None, cache, op)
-            op.set(rows=len(found.rows))
-        return Rows(found.columns, list(found.rows))
+            found = await self._found(statement, values, None, cache, op)
+        return Rows(found.columns, list(map(tuple, found.rows)))
 
     async def fetch_arrow(self, sql: str, *values: Any, schema: pa.Schema | None = None) -> pa.Table:
         """All rows as a `pyarrow.Table`, for work with whole columns: Polars, pandas, DuckDB, Parquet.
@@ -309,11 +299,7 @@ class Queries(ABC):
         """The first row, or None where there is none. See `fetch_all`."""
         statement, series, finer = self._statements(sql)
         with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
-            if cache is None:
-                found = await self._fetch(statement, values, op, limit=1)
-            else:
-                found = await self._cached(statement, values, 1, cache, op)
-            op.set(rows=len(found.rows))
+            found = await self._found(statement, values, 1, cache, op)
             rows = row_reader(into, found.columns, self.dialect)(found.rows)
             return rows[0] if rows else None
 
@@ -327,11 +313,7 @@ class Queries(ABC):
         """The first column of the first row, or None where there is no row. See `fetch_all`."""
         statement, series, finer = self._statements(sql)
         with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
-            if cache is None:
-                found = await self._fetch(statement, values, op, limit=1)
-            else:
-                found = await self._cached(statement, values, 1, cache, op)
-            op.set(rows=len(found.rows))
+            found = await self._found(statement, values, 1, cache, op)
             column = column_reader(into, found.columns, self.dialect)(found.rows)
             return column[0] if column else None
 
@@ -345,13 +327,7 @@ class Queries(ABC):
         """The first column of all rows. See `fetch_all`."""
         statement, series, finer = self._statements(sql)
         with StatementOperation(self.observer, series, finer=finer, subject=Call(statement, values)) as op:
-            if cache is None:
-                column = await self._read(statement, values, partial(column_reader, into, dialect=self.dialect), op)
-            else:
-                found = await self._cached(statement, values, None, cache, op)
-                column = await in_pieces(column_reader(into, found.columns, self.dialect), found.rows)
-            op.set(rows=len(column))
-        return column
+            return await self._all(statement, values, cache, partial(column_reader, into, dialect=self.dialect), op)
 
     async def stream(self, sql: str, *values: Any, into: Any = None, batch: int = BATCH_ROWS) -> AsyncGenerator[Any]:
         """The rows one by one, read in batches, so that memory holds one batch however many rows there are.
@@ -410,6 +386,34 @@ class Queries(ABC):
                 raise
             self._ran(statement, op._start)
             op.set(rows=len(values))
+
+    async def _all(
+        self,
+        statement: Statement,
+        values: Sequence[Any],
+        cache: Cache,
+        reader: Callable[[tuple[str, ...]], ReadRows],
+        op: Operation,
+    ) -> list[Any]:
+        """All rows, kept or asked for, as `reader` makes them."""
+        if cache is None:
+            rows = await self._read(statement, values, reader, op)
+        else:
+            found = await self._cached(statement, values, None, cache, op)
+            rows = await in_pieces(reader(found.columns), found.rows)
+        op.set(rows=len(rows))
+        return rows
+
+    async def _found(
+        self, statement: Statement, values: Sequence[Any], limit: int | None, cache: Cache, op: Operation
+    ) -> Rows:
+        """The rows, kept or asked for, as the engine has them."""
+        if cache is None:
+            found = await self._fetch(statement, values, op, limit=limit)
+        else:
+            found = await self._cached(statement, values, limit, cache, op)
+        op.set(rows=len(found.rows))
+        return found
 
     async def _cached(
         self, statement: Statement, values: Sequence[Any], limit: int | None, cache: Cache, op: Operation
