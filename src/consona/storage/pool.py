@@ -9,7 +9,7 @@
         pool.give_back(connection)
     await pool.close()
 
-`Driver` is what it must be told about a kind of connection. A pool belongs to one event loop.
+`Driver` (`pool_driver.py`) is what it must be told about a kind of connection; `pool_opening.py` opens them. A pool belongs to one event loop.
 
 Who waits, waits in a queue; connections are opened by tasks of the pool, so a caller that is cancelled
 wastes none. One that comes back in the middle of something (a cancelled query, an open transaction) is
@@ -27,16 +27,18 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from consona.errors import ConnectError, ConsonaError, DeadlineExceeded, NotStarted, PoolTimeout
+from consona.errors import ConsonaError, DeadlineExceeded, NotStarted, PoolTimeout
 from consona.resilience.deadline import remaining
 from consona.storage.place import task_place
+from consona.storage.pool_driver import Driver, Slot
+from consona.storage.pool_opening import Opening
 from consona.storage.pool_settings import PoolSettings
 from consona.storage.waiting_line import Waiter, WaitingLine
 from consona.telemetry.histogram import Histogram
 
-__all__ = ["Driver", "Pool"]
+__all__ = ["Pool"]
 
 C = TypeVar("C")
 
@@ -46,48 +48,6 @@ TEND_S: Final = 2.0
 """How often the pool looks after connections that nobody uses."""
 SHOWN_HOLDERS: Final = 5
 """How many of those who hold connections an error names: the ones who hold theirs longest."""
-
-
-class Driver(Protocol[C]):
-    """What a pool must be told about one kind of connection."""
-
-    async def connect(self) -> C:
-        """Open one. Raises a `ConnectError`; one that is not `retryable` (a wrong password) is not tried again."""
-
-    async def close(self, connection: C) -> None:
-        """Say goodbye and close it. The pool bounds the time that it takes."""
-
-    def terminate(self, connection: C) -> None:
-        """Close it at once, whatever it does."""
-
-    def is_lost(self, connection: C) -> bool:
-        """Whether it can be seen to be gone; asks nobody."""
-
-    def is_clean(self, connection: C) -> bool:
-        """Whether the next caller may have it as it is: neither closed nor in the middle of something."""
-
-    async def clean(self, connection: C) -> None:
-        """Bring it to order: end what runs, roll back, reset the session. Whatever it raises, it is closed."""
-
-    async def ping(self, connection: C) -> None:
-        """One round trip. Whatever it raises, the connection is closed."""
-
-
-class Slot(Generic[C]):
-    """A connection, and who has it."""
-
-    __slots__ = ("connection", "place", "retire_at", "since", "suspect", "task", "warned")
-
-    def __init__(self, connection: C, retire_at: float, now: float) -> None:
-        self.connection = connection
-        self.retire_at = retire_at
-        self.since = now
-        """Since when it is in this hand, or idle."""
-        self.suspect = False
-        """Whether it is to be asked for a sign of life, since others were lost."""
-        self.task: asyncio.Task[Any] | None = None
-        self.place = ""
-        self.warned = False
 
 
 class Pool(Generic[C]):
@@ -116,20 +76,20 @@ class Pool(Generic[C]):
         self.settings = settings
         self.name = name
         self._clock = clock
-        self._rng = rng
         self._sleep = sleep
         self._idle: list[Slot[C]] = []  # the one that was used last at the right
         self._in_use: dict[int, Slot[C]] = {}  # by the id of the connection
         self._line: WaitingLine[Slot[C]] = WaitingLine(clock, self._too_late)
-        self._connecting = self._cleaning = self._closing = 0
-        self._failure: ConsonaError | None = None
-        self._failing_since = 0.0
+        self._opening: Opening[C] = Opening(
+            driver, settings, name=name, clock=clock, rng=rng, sleep=sleep, unreachable=self._tell_unreachable
+        )
+        self._cleaning = self._closing = 0
         self._openers: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._tender: asyncio.Task[None] | None = None
         self._free = asyncio.Event()
         self._open = False
-        self._counts = {"opened": 0, "connect_failures": 0, "cleaned": 0, "pings": 0, "timeouts": 0, "leaks": 0}
+        self._counts = {"cleaned": 0, "pings": 0, "timeouts": 0, "leaks": 0}
         self._closed: dict[str, int] = {}
         self._waits = Histogram()
 
@@ -231,7 +191,7 @@ class Pool(Generic[C]):
     @property
     def size(self) -> int:
         """How many connections there are, those that are being opened or closed included."""
-        return len(self._idle) + len(self._in_use) + self._connecting + self._cleaning + self._closing
+        return len(self._idle) + len(self._in_use) + self._opening.running + self._cleaning + self._closing
 
     @property
     def _kept(self) -> int:
@@ -248,12 +208,14 @@ class Pool(Generic[C]):
             "max_size": self.settings.max_size,
             "idle": len(self._idle),
             "in_use": len(self._in_use),
-            "connecting": self._connecting,
+            "connecting": self._opening.running,
             "cleaning": self._cleaning,
             "waiting": len(self._line),
             "waits": self._waits.total,
             "wait_p50": self._waits.percentile(50),
             "wait_p99": self._waits.percentile(99),
+            "opened": self._opening.opened,
+            "connect_failures": self._opening.failures,
             **self._counts,
             "closed": dict(self._closed),
             "holders": self.holders()[:SHOWN_HOLDERS],
@@ -307,61 +269,17 @@ class Pool(Generic[C]):
 
     def _grow(self) -> None:
         """Open connections for those who wait, as many as there may be; one at a time while opening fails."""
-        self._open_more(min(len(self._line) - self._connecting, self.settings.max_size - self.size))
+        self._open_more(min(len(self._line) - self._opening.running, self.settings.max_size - self.size))
 
     def _open_more(self, wanted: int) -> None:
-        if self._failure is not None:
-            wanted = min(wanted, 1 - self._connecting)
-        for _ in range(wanted):
-            self._connecting += 1
+        for _ in range(self._opening.begin(wanted)):
             self._spawn(self._connect(), self._openers)
 
     async def _connect(self) -> None:
-        try:
-            slot = await self._connected()
-        finally:
-            self._connecting -= 1
+        slot = await self._opening.one(lambda: self._open and bool(self._line))
         if slot is not None:
             self._offer(slot)
             self._grow()
-
-    async def _connected(self) -> Slot[C] | None:
-        """Open one, try again while somebody waits for it and the server cannot be reached."""
-        attempt = 0
-        while self._open:
-            try:
-                return await self._opened()
-            except ConsonaError as error:
-                self._counts["connect_failures"] += 1
-                now = self._clock()
-                if self._failure is None:
-                    self._failing_since = now
-                    log.warning("%s: no connection: %s", self.name, error.message)
-                self._failure = error
-                if not error.retryable or now - self._failing_since >= self.settings.patience:
-                    self._tell_unreachable(error)
-            if not self._line or self._connecting > 1:
-                return None
-            attempt += 1
-            await self._sleep(self._rng() * min(1.0, 0.05 * 2**attempt))
-        return None
-
-    async def _opened(self) -> Slot[C]:
-        try:
-            async with asyncio.timeout(self.settings.connect):
-                connection = await self.driver.connect()
-        except TimeoutError as error:
-            raise ConnectError(f"{self.name} did not answer within {self.settings.connect:g} s.") from error
-        except ConsonaError:
-            raise
-        except Exception as error:  # a fault of ours or of the driver: whoever waits must hear of it
-            raise ConnectError(f"{self.name}: connecting failed ({type(error).__name__}).", retryable=False) from error
-        if self._failure is not None:
-            log.warning("%s: connected again after %.1f s.", self.name, self._clock() - self._failing_since)
-            self._failure = None
-        self._counts["opened"] += 1
-        now = self._clock()
-        return Slot(connection, now + self.settings.max_age * (1 - 0.1 * self._rng()), now)
 
     def _tell_unreachable(self, error: ConsonaError) -> None:
         """Tell those who wait, unless a connection that is open can still serve them."""
@@ -486,8 +404,8 @@ class Pool(Generic[C]):
             return DeadlineExceeded(
                 f"{self.name}: the deadline came after {waited:.2f} s of waiting for a connection.", database=self.name
             )
-        if self._failure is not None and not self._in_use:
-            return _own(self._failure)
+        if self._opening.failure is not None and not self._in_use:
+            return _own(self._opening.failure)
         holders = self.holders()
         shown = "; ".join(holders[:SHOWN_HOLDERS]) or "nobody: they are being opened or cleaned"
         more = len(holders) - SHOWN_HOLDERS
@@ -501,7 +419,7 @@ class Pool(Generic[C]):
             waiting=len(self._line),
             holders=holders[:SHOWN_HOLDERS],
         )
-        error.__cause__ = self._failure
+        error.__cause__ = self._opening.failure
         return error
 
     def _not_open(self) -> NotStarted:
