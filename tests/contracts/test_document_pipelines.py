@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from consona.documents import DocumentDatabase, DocumentRefused, DuplicateKey, OperatorError, UpdateOne
+from consona.documents.engine import SupportsTransactions
 from consona.errors import ConfigurationError, ValidationError
 
 ENGINES = ["memory", "sqlite", "sqlite memory"]
@@ -177,6 +178,24 @@ async def test_out_leaves_all_as_it_was_where_one_document_does_not_fit(db, teas
             [{"$replaceWith": {"$setField": {"field": "a.b", "input": {}, "value": 1}}}, {"$out": "kinds"}]
         ).to_list()
     assert await db["kinds"].find().to_list() == [{"_id": "old", "c": 1}]
+
+
+async def test_a_failed_out_leaves_the_rest_of_its_transaction(db, teas):
+    if not isinstance(db.engine, SupportsTransactions):
+        with pytest.raises(ConfigurationError, match="no transactions"):
+            async with db.transaction():
+                pass
+        return
+    await db["kinds"].insert_one({"_id": "old", "c": 1})
+    await db["kinds"].create_index("c", unique=True)
+    async with db.transaction() as tx:
+        with pytest.raises(DuplicateKey):
+            await teas.aggregate([{"$set": {"c": 5}}, {"$out": "kinds"}], tx=tx)
+        await db["kinds"].insert_one({"_id": "new", "c": 2}, tx=tx)
+    assert await db["kinds"].find(sort="_id").to_list() == [{"_id": "new", "c": 2}, {"_id": "old", "c": 1}]
+    async with db.transaction() as tx:
+        await teas.aggregate([{"$set": {"c": "$_id"}}, {"$out": "kinds"}], tx=tx)
+        assert len(await db["kinds"].find(tx=tx).to_list()) == 3
 
 
 async def test_out_may_replace_the_collection_that_it_reads(teas):
