@@ -68,6 +68,8 @@ ADAPTERS: Final[dict[str, dict[str, str]]] = {
         "memory": "consona.storage.memory:MemoryStore",
         "postgres": "consona.storage.postgresql.store:PostgreSQLStore",
         "postgresql": "consona.storage.postgresql.store:PostgreSQLStore",
+        "redis": "consona.storage.redis.store:RedisStore",
+        "rediss": "consona.storage.redis.store:RedisStore",
         "sqlite": "consona.storage.sqlite:SQLiteStore",
     },
 }
@@ -83,6 +85,7 @@ EXTRAS: Final[dict[str, str]] = {
     "consona.sql.mysql.engine": "mysql",
     "consona.sql.postgresql": "postgresql",
     "consona.storage.postgresql.store": "postgresql",
+    "consona.storage.redis.store": "redis",
 }
 """module that may be missing -> the extra that installs it."""
 

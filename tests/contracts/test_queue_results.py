@@ -18,7 +18,7 @@ ENGINES = {
     "memory": lambda folder: f"memory://results{next(_number)}",
     "sqlite": lambda folder: f"sqlite:///{folder}/work.db?synchronous=OFF",
 }
-SERVERS = {"postgresql": database_servers.empty_postgresql}
+SERVERS = {"postgresql": database_servers.empty_postgresql, "redis": database_servers.empty_redis}
 
 
 class Table(msgspec.Struct):

@@ -20,7 +20,7 @@ ENGINES = {
     "sqlite": lambda folder: f"sqlite:///{folder}/store.db?synchronous=OFF",
     "sqlite-memory": lambda folder: f"sqlite://test{next(_number)}",
 }
-SERVERS = {"postgresql": database_servers.empty_postgresql}
+SERVERS = {"postgresql": database_servers.empty_postgresql, "redis": database_servers.empty_redis}
 """Engines that need a server: how to have an empty database on it."""
 
 

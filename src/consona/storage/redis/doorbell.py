@@ -19,6 +19,8 @@ from typing import Any, Final
 from redis import exceptions
 from redis.asyncio import Redis
 
+from consona.storage.redis.cancelling import cancellable
+
 __all__ = ["RedisDoorbell"]
 
 PAUSE_S: Final = 0.5
@@ -41,6 +43,11 @@ class RedisDoorbell:
         self._listening: asyncio.Task[None] | None = None
         self._pubsub: Any = None
         self._heard: set[str] = set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether rings are heard now."""
+        return self._pubsub is not None
 
     def channel(self, name: str) -> str:
         """On what a script publishes to ring this bell."""
@@ -73,9 +80,10 @@ class RedisDoorbell:
                 future.set_result(None)
 
     async def close(self) -> None:
-        if self._listening is not None:
+        while self._listening is not None and not self._listening.done():
             self._listening.cancel()
-            await asyncio.wait([self._listening])
+            # Again where the client lost it while it connected: see `cancelling`.
+            await asyncio.wait([self._listening], timeout=0.1)
         for name in list(self._waiting):
             self.wake(name)
 
@@ -83,7 +91,7 @@ class RedisDoorbell:
         self._heard.add(name)
         if self._pubsub is not None:
             with contextlib.suppress(exceptions.RedisError):  # then it is subscribed to when it connects again
-                await self._pubsub.subscribe(self.channel(name))
+                await cancellable(self._pubsub.subscribe(self.channel(name)))
         elif self._listening is None:
             self._listening = asyncio.create_task(self._keep(), name="consona doorbell")
 
@@ -92,7 +100,7 @@ class RedisDoorbell:
         while True:
             with contextlib.suppress(exceptions.RedisError, OSError):
                 async with self._native.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(*map(self.channel, self._heard))
+                    await cancellable(pubsub.subscribe(*map(self.channel, self._heard)))
                     self._pubsub = pubsub
                     for name in list(self._waiting):  # what rang meanwhile was not heard
                         self.wake(name)

@@ -31,6 +31,7 @@ from redis.backoff import NoBackoff
 
 from consona.address import Address
 from consona.errors import CommitUnknown, ConfigurationError, ConnectError, ConnectionLost, PoolTimeout, QueryError
+from consona.storage.redis.cancelling import cancellable
 from consona.storage.redis.doorbell import RedisDoorbell
 
 __all__ = ["RedisEngine", "Script", "named", "now", "open_redis"]
@@ -118,14 +119,14 @@ class RedisEngine:
             ConnectError: The server cannot be reached.
         """
         try:
-            return await self._run(script, keys, arguments)
+            return await cancellable(self._run(script, keys, arguments))
         except exceptions.ConnectionError as error:
             if not script.reads or isinstance(error, exceptions.MaxConnectionsError):
                 raise self._translated(error, reads=script.reads) from error
         except exceptions.RedisError as error:
             raise self._translated(error, reads=script.reads) from error
         try:
-            return await self._run(script, keys, arguments)
+            return await cancellable(self._run(script, keys, arguments))
         except exceptions.RedisError as error:
             raise self._translated(error, reads=True) from error
 
@@ -163,6 +164,10 @@ class RedisEngine:
         full = isinstance(error, exceptions.OutOfMemoryError)
         hint = "The server has no memory left for it: raise its maxmemory." if full else None
         return QueryError(f"{self.name} refused a command ({type(error).__name__}).", hint=hint, database=self.name)
+
+    def stats(self) -> dict[str, Any]:
+        """How many parts use it, and whether rings of others are heard."""
+        return {"users": self._users, "hears": self.doorbell.connected}
 
     async def close(self) -> None:
         """Give it back. The last one who does closes the connections."""
