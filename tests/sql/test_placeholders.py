@@ -325,7 +325,7 @@ def test_any_name_can_be_quoted(name):
     connection.execute(f"CREATE TABLE {SQLITE.identifier(name)} (a)")
     assert connection.execute("SELECT name FROM sqlite_schema").get == name
     assert len(compile_statement(f"SELECT * FROM {SQLITE.identifier(name)}", SQLITE).places) == 0
-    quoted = MYSQL.identifier(name) if len(name.encode()) <= 64 else "`a`"
+    quoted = MYSQL.identifier(name) if len(name.encode()) <= 64 and not name.endswith(" ") else "`a`"
     assert re.fullmatch(r"`(?:[^`]|``)+`", quoted)
 
 
@@ -341,3 +341,9 @@ def test_names_are_joined_by_points_and_quoted_each():
     assert MYSQL.identifier("shop", "a`b") == "`shop`.`a``b`"
     with pytest.raises(ValidationError):
         SQLITE.identifier()
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM users WHERE id = %s", "SELECT 1"])
+def test_values_without_placeholders_are_refused_with_what_placeholders_are(sql):
+    with pytest.raises(ValidationError, match=r"Write \? where each value goes"):
+        compile_statement(sql, MYSQL).values([1])

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from consona import SQLDatabase
-from consona.errors import ConstraintFailed, TransactionConflict, ValidationError
+from consona.errors import ConstraintFailed, QueryError, TransactionConflict, ValidationError
 from consona.sql.dialect import POSTGRESQL
 from consona.sql.placeholders import compile_statement
 from consona.sql.values import Array
@@ -113,6 +113,8 @@ async def test_a_datetime_is_refused_where_its_zone_or_its_time_would_be_lost(db
 async def test_a_value_without_a_known_type_says_how_to_give_it_one(db):
     with pytest.raises(ValidationError, match="CAST"):
         await db.fetch_value("SELECT ?", 5)
+    with pytest.raises(QueryError, match=r"could not determine.*CAST"):
+        await db.fetch_value("SELECT concat(?, ?)", "a", "b")
     assert await db.fetch_value("SELECT CAST(? AS int)", 5) == 5
     assert await db.fetch_value("SELECT ?::int", 5) == 5
 

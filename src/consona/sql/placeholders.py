@@ -320,6 +320,8 @@ def _place(sql: str, at: int) -> str:
 def _wrong_count(statement: Statement, given: Sequence[Any]) -> ValidationError:
     count = len(statement.places)
     hint = "Give one value for each ?."
+    if not count and given:
+        hint = "Write ? where each value goes, or :name with one mapping; %s and $1 are no placeholders here."
     if len(given) == 1 and isinstance(given[0], list | tuple) and count != 1:
         hint = "Give the values one by one: execute(sql, *values)."
     elif len(given) == 1 and isinstance(given[0], Mapping):

@@ -71,6 +71,7 @@ _AGAIN: Final = "Run the transaction again as a whole: run_in_transaction() does
 _HINTS: Final = {
     "25P02": "Look at the first error in the transaction; use a savepoint for what may fail.",
     "40P01": f"{_AGAIN} Change rows in the same order everywhere.",
+    "42P18": "Say its type: write CAST(? AS integer), or CAST(:name AS text).",
     "42501": "GRANT the right to the user of the address, or use another user.",
     "42703": "Look at the column's name, and whether the migrations ran.",
     "42P01": "Look at the table's name, and whether the migrations ran.",
