@@ -328,6 +328,19 @@ async def test_interim_answers_and_trailers_are_passed_over():
         assert await whole(answer) == b"body"
 
 
+@pytest.mark.parametrize("status", [b"abc", b"099", b"-20", b"2e2"])
+async def test_a_status_that_is_none_is_told_and_the_connection_goes_on(status):
+    async def wrong(asked):
+        await asked.whole.wait()
+        asked.connection.raw(1, asked.id, b"\x08\x03" + status, flags=5)  # HEADERS, as HPACK writes `:status`
+
+    async with HTTP2Wire(wrong, answered(b"2")) as server, client(server) as api:
+        with pytest.raises(BadAnswer):
+            await api.get("/")
+        assert (await api.get("/")).json() == 2
+    assert len(server.connections) == 1
+
+
 async def test_a_whole_answer_to_half_an_upload_is_an_answer_and_ends_the_upload():
     ended = asyncio.Event()
 

@@ -12,7 +12,7 @@ from h2.errors import ErrorCodes
 
 from consona.errors import ConnectError, DeadlineExceeded
 from consona.rest.client.aiohttp_errors import shown
-from consona.rest.client.errors import ConnectionLost
+from consona.rest.client.errors import BadAnswer, ConnectionLost
 from consona.rest.transport import Request
 
 if TYPE_CHECKING:
@@ -142,6 +142,9 @@ class HTTP2Exchange:
 
     def answered(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         (_, status), *others = headers  # h2 has seen to it that `:status` is there, and comes first
+        if len(status) != 3 or not status.isdigit():
+            self.failed(BadAnswer(f"{self} was answered with a status that is no number."), ErrorCodes.PROTOCOL_ERROR)
+            return
         self.status = int(status)
         self.headers = others
         self._tell()
