@@ -122,6 +122,40 @@ async def test_a_writer_who_read_messagepack_is_known_too():
         assert (await ask(api, "PUT", "/posts/1", Post("first"), if_match=tag)).status == 200
 
 
+class Author(msgspec.Struct):
+    name: str
+
+
+class StoredAuthor(Author):
+    password_hash: str
+
+
+class Book(msgspec.Struct):
+    author: Author
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/msgpack"])
+async def test_a_writer_is_known_by_what_it_was_shown_not_by_what_is_stored(accept):
+    api = APIServer("t")
+    stored = Book(StoredAuthor("ada", "$argon2id$"))
+
+    async def read(id: int) -> Book:
+        return stored
+
+    async def write(number: int, match: Precondition) -> None:
+        match.check(stored)
+
+    api.get("/books/{id}", etag=True)(read)
+    api.put("/books/{number}", require_match=True)(write)
+    async with api:
+        answer = await call(api, "GET", "/books/1", headers={"accept": accept})
+        assert b"argon2id" not in answer.body
+        tag = answer.header("etag")
+        assert (await call(api, "PUT", "/books/1", headers={"if-match": tag})).status == 204
+        stored.author = StoredAuthor("bob", "$argon2id$")
+        assert (await call(api, "PUT", "/books/1", headers={"if-match": tag})).status == 412
+
+
 async def test_a_writer_must_say_what_it_changes_where_that_is_required():
     async with server() as api:
         found = await ask(api, "PUT", "/posts/1", Post("x"))

@@ -201,6 +201,21 @@ async def test_a_union_that_nothing_can_tell_apart_is_refused_at_start():
         await api.start()
 
 
+async def test_a_field_whose_type_cannot_be_found_is_refused_at_start():
+    class Inner(msgspec.Struct): ...
+
+    class Outer(msgspec.Struct):
+        inner: Inner  # a name of this function, which nobody can look up from outside
+
+    api = APIServer("t")
+
+    @api.get("/x")
+    async def handler() -> Outer: ...
+
+    with pytest.raises(ConfigurationError, match=r"GET /x .*cannot be found: name 'Inner' is not defined"):
+        await api.start()
+
+
 async def test_events_show_no_more_either():
     api = APIServer("t")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from consona.rest.server.requests import Request
 
-__all__ = ["AnswerMismatch", "answer_maker", "event_stream", "written_answer"]
+__all__ = ["AnswerMismatch", "answer_maker", "event_stream", "shown_by", "written_answer"]
 
 READY: Final = "return result if result.prepared else await result.prepare(request)"
 
@@ -97,6 +97,29 @@ def answer_maker(signature: Signature) -> Callable[[Request, Any], Awaitable[Res
     return made
 
 
+def shown_by(reading: Signature | None) -> Callable[[Any], Any]:
+    """Makes a value what a GET shows of it; the value itself where that GET declares something else.
+
+    Args:
+        reading: The GET, where it gives its answers a tag.
+    """
+    if reading is None or is_response(reading.returns):
+        return lambda value: value
+    names: dict[str, Any] = {}
+    test, fit = _checked(_without_response(reading.returns), reading.route.label, names, "value")
+    is_exact = eval(f"lambda value: {test or True}", names)  # noqa: S307 written by us, from our names
+
+    def shown(value: Any) -> Any:
+        if is_exact(value):
+            return value
+        try:
+            return fit(value)
+        except AnswerMismatch:  # a state of the handler's own choice, with a tag of its own
+            return value
+
+    return shown
+
+
 def event_stream(signature: Signature) -> Callable[[AsyncIterable[Any]], EventStream]:
     """Makes the answer of a handler that yields events: the data of each is what it declares, and no more.
 
@@ -132,6 +155,11 @@ def _checked(declared: Any, label: str, names: dict[str, Any], value: str) -> tu
         test, narrow = exact_test(declared, value, names), narrower(declared)
     except TypeError as error:
         raise ConfigurationError(f"{label}: its answer cannot be declared so: {error}.") from error
+    except NameError as error:
+        raise ConfigurationError(
+            f"{label}: the declared answer has a field of a type that cannot be found: {error}.",
+            hint="Declare the types of fields in the module, and import them outside of `if TYPE_CHECKING:`.",
+        ) from error
 
     def fit(result: Any) -> Any:
         try:

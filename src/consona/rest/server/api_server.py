@@ -280,14 +280,14 @@ class APIServer(Routes, ASGIApplication):
     def _compile(self) -> Serving:
         signatures = [*self.signatures(), *self._own_signatures()]
         router = Router()
-        for signature in signatures:
-            router.add(signature.route)
+        leaves = [router.add(signature.route) for signature in signatures]
         if self._idempotency is None and any(route.options.get("idempotent") for route in self.routes):
             self.idempotency(store_beside(self.parts, name=self.name))
         serving = Serving(self, router, self.mounts)
         for signature in signatures:
-            route = signature.route
-            route.signature = signature
+            signature.route.signature = signature
+        for signature, leaf in zip(signatures, leaves, strict=True):
+            route, read = signature.route, leaf.routes.get("GET")
             route.timeout_s = route.options.get("timeout", self.settings.timeout)
             route.own_timeout = "timeout" in route.options
             route.max_body = route.options.get("max_body", self.settings.max_body)
@@ -298,7 +298,11 @@ class APIServer(Routes, ASGIApplication):
                 lasting = signature.is_websocket or signature.is_event_stream
                 route.series = self.observer.series(route.method, route.path, lasting=lasting)
             route.respond = compile_route(
-                signature, guard=self.guard, run_in_thread=serving.threads.run, idempotency=self._idempotency
+                signature,
+                guard=self.guard,
+                run_in_thread=serving.threads.run,
+                idempotency=self._idempotency,
+                reading=read.signature if read is not None and read.options.get("etag") else None,
             )
         for mount in self.mounts:
             mount.route = serving.finder.new_route("ANY", mount.target, mount.respond)

@@ -39,7 +39,7 @@ from typing import Any
 import msgspec
 
 from consona.errors import ConfigurationError
-from consona.rest.server.answers import answer_maker, event_stream, written_answer
+from consona.rest.server.answers import answer_maker, event_stream, shown_by, written_answer
 from consona.rest.server.bodies import UNREADABLE, BodyReader
 from consona.rest.server.conditional import Precondition, demand_match, tag_answer
 from consona.rest.server.explaining import Explainer
@@ -62,6 +62,7 @@ def compile_route(
     guard: Guard | None,
     run_in_thread: Callable[..., Any],
     idempotency: Idempotency | None = None,
+    reading: Signature | None = None,
 ) -> Respond:
     """The coroutine function that serves a route.
 
@@ -70,6 +71,7 @@ def compile_route(
         guard: Finds out who calls.
         run_in_thread: Calls what may block.
         idempotency: Keeps the answers of routes that are `idempotent=`.
+        reading: The GET of the same path, where it gives its answers a tag.
 
     Raises:
         ConfigurationError: The route needs a guard, and there is none.
@@ -79,7 +81,7 @@ def compile_route(
             f"{signature.route.label} needs to know who calls it, and nothing is attached that finds out.",
             hint="Attach a guard: api.secure(guard). Until then nobody may pass, so the server does not start.",
         )
-    writer = _Writer(signature, guard, run_in_thread, idempotency)
+    writer = _Writer(signature, guard, run_in_thread, idempotency, reading)
     source = writer.write()
     code = compile(source, f"<route {signature.route.method} {signature.route.path}>", "exec")
     exec(code, writer.names)  # noqa: S102 the source is written below, from names that we made
@@ -115,8 +117,10 @@ class _Writer:
         guard: Guard | None,
         run_in_thread: Callable[..., Any],
         idempotency: Idempotency | None,
+        reading: Signature | None,
     ) -> None:
         self.signature = signature
+        self.reading = reading
         self.idempotency = idempotency
         self.lines: list[str] = []
         self.names: dict[str, Any] = {
@@ -306,6 +310,6 @@ class _Writer:
             self.names["make_answer"] = answer_maker(self.signature)
             return "IdempotencyKey(request, make_answer)"
         if parameter.place == "precondition":
-            self.names["Precondition"] = Precondition
-            return "Precondition(request)"
+            self.names["Precondition"], self.names["shown"] = Precondition, shown_by(self.reading)
+            return "Precondition(request, shown)"
         return {"background": "request.background"}.get(parameter.place, parameter.place)  # body, request, socket

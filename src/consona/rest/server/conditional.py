@@ -17,6 +17,7 @@ import datetime as dt
 import email.utils
 import hashlib
 import re
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from consona.errors import ConfigurationError
@@ -120,10 +121,12 @@ class Precondition:
     or write by compare-and-set.
     """
 
-    __slots__ = ("_request",)
+    __slots__ = ("_request", "_shown")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, shown: Callable[[Any], Any]) -> None:
         self._request = request
+        self._shown = shown
+        """Makes a value what a GET on the same path shows of it: that is what the tag was made of."""
 
     @property
     def given(self) -> bool:
@@ -141,7 +144,10 @@ class Precondition:
         Raises:
             PreconditionFailed: It is another one.
         """
-        if evaluate(self._request.headers, self._request.method, tags=_tags(current), modified=modified) != "go on":
+        if (
+            evaluate(self._request.headers, self._request.method, tags=self._tags(current), modified=modified)
+            != "go on"
+        ):
             raise PreconditionFailed(
                 "It was changed since you read it." if current is not None else "It does not exist (any more).",
                 hint="Read it again, and repeat your change on what it is now.",
@@ -153,21 +159,21 @@ class Precondition:
         Raises:
             PreconditionFailed: The request wants an older state and no other.
         """
-        outcome = evaluate(self._request.headers, self._request.method, tags=_tags(current), modified=modified)
+        outcome = evaluate(self._request.headers, self._request.method, tags=self._tags(current), modified=modified)
         if outcome == "failed":
             raise PreconditionFailed("It is not the state that you ask for.")
         return outcome == "not modified"
 
-
-def _tags(current: Any) -> tuple[str, ...] | None:
-    if current is None:
-        return None
-    if isinstance(current, str) and _ENTITY_TAG.fullmatch(current):
-        return (current,)
-    if isinstance(current, str | bytes):
-        return (entity_tag(current),)
-    # The two forms in which a handler's answer may have been read.
-    return entity_tag(current), entity_tag(msgpack_encode(current))
+    def _tags(self, current: Any) -> tuple[str, ...] | None:
+        if current is None:
+            return None
+        if isinstance(current, str) and _ENTITY_TAG.fullmatch(current):
+            return (current,)
+        if isinstance(current, str | bytes):
+            return (entity_tag(current),)
+        # The two forms in which a handler's answer may have been read.
+        shown = self._shown(current)
+        return entity_tag(shown), entity_tag(msgpack_encode(shown))
 
 
 class NotModified(Response):
