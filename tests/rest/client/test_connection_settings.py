@@ -156,6 +156,11 @@ async def test_who_shows_no_certificate_where_one_is_wanted_is_told_so(strict, h
     assert "TLS(cert=" in said
 
 
+def test_it_is_said_on_the_loop_of_servers_too(strict, http2):
+    uvloop = pytest.importorskip("uvloop")  # it notices the end of a connection while a body is written
+    assert "certificate of the client" in uvloop.run(refusal(strict, http2))
+
+
 async def test_a_certificate_that_the_server_does_not_accept_is_told(strict, http2):
     theirs = certificates.certificate("client.example", by="strangers")
     said = await refusal(strict, http2, TLS(ca=certificates.ca_file(), cert=theirs))

@@ -15,15 +15,17 @@ from typing import Any, Final, NamedTuple
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.helpers import set_result
 from multidict import CIMultiDict
 from yarl import URL
 
 from consona.errors import ConfigurationError, ConnectError, DeadlineExceeded
-from consona.rest.client.aiohttp_errors import shown, translated, unconnected
+from consona.rest.client.aiohttp_errors import alert_in, shown, translated, unconnected, untrusted
 from consona.rest.client.connection_gate import ConnectionGate
 from consona.rest.client.connection_settings import ConnectionSettings
 from consona.rest.client.proxies import Proxies, Proxy
+from consona.rest.client.tls_errors import Reason
 from consona.rest.transport import Answer, Request, Timeouts
 
 __all__ = ["AiohttpTransport", "Connector", "PlainRequest", "Route", "connected", "origin_of"]
@@ -32,6 +34,7 @@ PIECE_BYTES: Final = 64 * 1024
 HTTP_1_1: Final = (1, 1)
 CONTINUE_S: Final = 1.0
 """How long a body with `Expect: 100-continue` waits for the server's word: many never give it (RFC 9110, 10.1.1)."""
+LAST_WORDS_S: Final = 0.1
 PROXY_AUTHENTICATION_REQUIRED: Final = 407
 NOT_OPEN: Final = "The transport is not open."
 NO_CONTENT_TYPE: Final[CIMultiDict[None]] = CIMultiDict({hdrs.CONTENT_TYPE: None})
@@ -152,9 +155,10 @@ class AiohttpTransport:
             connection = await connected(connector, sent, timeout)
         except (aiohttp.ClientError, OSError) as error:
             raise unconnected(error, request, route.host, route.proxy) from error
+        protocol = connection.protocol
+        assert protocol is not None
         try:
-            assert connection.protocol is not None
-            connection.protocol.set_response_params(
+            protocol.set_response_params(
                 timer=sent._timer,
                 skip_payload=request.method == "HEAD",
                 read_until_eof=True,
@@ -176,8 +180,10 @@ class AiohttpTransport:
             except BaseException:
                 response.close()
                 raise
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, aiohttp.ClientOSError) and (alert := await _last_words(protocol)):
+                raise untrusted(f"{request.method} {shown(request.url)}", route.host, alert) from error
             raise
 
     async def _upload(self, connector: aiohttp.TCPConnector, request: Request, route: Route) -> aiohttp.ClientResponse:
@@ -323,6 +329,19 @@ class _Source:
         except Exception as error:
             self.error = error
             raise
+
+
+async def _last_words(protocol: ResponseHandler) -> Reason | None:
+    """What the server said of our certificate, where an upload failed before the reason for that was known.
+
+    The end of a connection is told a turn of the loop after writing to it has become impossible.
+    """
+    ended = protocol.closed
+    if ended is None:
+        return None
+    ended.add_done_callback(asyncio.Future.exception)  # it is looked at, whenever it comes
+    await asyncio.wait({ended}, timeout=LAST_WORDS_S)
+    return alert_in(ended.exception()) if ended.done() else None
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
