@@ -577,3 +577,16 @@ async def test_a_schedule_is_refused_where_the_engine_cannot_delay(queue):
     with pytest.raises(ConfigurationError, match="delay"):
         queue.every("@daily", 1)
     queue.engine.powers = known
+
+
+async def test_who_puts_into_a_full_queue_may_wait_for_room(url, clock):
+    async with MessageQueue("small", url, clock=clock, max_messages=1) as queue:
+        await queue.put(1)
+        with pytest.raises(QueueFull):
+            await queue.put(2, wait=0.01)
+        waiting = asyncio.create_task(queue.put(2, wait=60))
+        async with queue.get(wait=0) as message:
+            assert message.data() == 1
+        await asyncio.wait_for(waiting, 20)
+        async with queue.get(wait=0) as message:
+            assert message.data() == 2

@@ -17,6 +17,7 @@ does harmless to repeat.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -176,6 +177,7 @@ class MessageQueue(Part):
         priority: int = 0,
         dedup: str = "",
         headers: Mapping[str, str] | None = None,
+        wait: float = 0.0,
         tx: SharedTransaction | None = None,
     ) -> Handle:
         """Put one message, durably. Returns its id (of a duplicate: the id of the first), which is a `Handle`.
@@ -187,15 +189,16 @@ class MessageQueue(Part):
             priority: 0 to 9. Higher first; one step counts as much as a minute of waiting.
             dedup: A second message with the same text is not put within the queue's `dedup_window`.
             headers: Texts by name, together up to 64,000 bytes.
+            wait: Seconds to wait for room, where the queue holds `max_messages`.
             tx: Put it in this open transaction of the same database: with the rest, or not at all.
 
         Raises:
             ValidationError: Something of it is too large, or is no data.
-            QueueFull: The queue holds `max_messages`.
+            QueueFull: The queue holds `max_messages`, and held them for `wait` seconds.
             ConfigurationError: The engine cannot do what was asked for.
         """
         entry = self._entry(data, headers, delay=delay, key=key, priority=priority, dedup=dedup)
-        [name] = await self._put([entry], tx)
+        [name] = await self._put([entry], tx, wait_s=wait)
         return name
 
     async def put_many(
@@ -206,22 +209,25 @@ class MessageQueue(Part):
         key: str = "",
         priority: int = 0,
         headers: Mapping[str, str] | None = None,
+        wait: float = 0.0,
         tx: SharedTransaction | None = None,
     ) -> list[Handle]:
         """Put up to 10,000 messages together, in order: all or none. Returns their ids. See `put`."""
         if len(items) > MAX_AT_ONCE:
             raise refused("items", f"expected at most {MAX_AT_ONCE} at once, got {len(items)}")
         return await self._put(
-            [self._entry(item, headers, delay=delay, key=key, priority=priority, dedup="") for item in items], tx
+            [self._entry(item, headers, delay=delay, key=key, priority=priority, dedup="") for item in items],
+            tx,
+            wait_s=wait,
         )
 
-    async def _put(self, entries: list[Entry], tx: SharedTransaction | None) -> list[Handle]:
+    async def _put(self, entries: list[Entry], tx: SharedTransaction | None, *, wait_s: float = 0.0) -> list[Handle]:
         engine = self._engine(tx)
         with self.observer.operation("put") as op:
             op.set(messages=len(entries), bytes=sum(len(entry.body) for entry in entries))
             if not entries:
                 return []
-            await self._refuse_when_full(len(entries))
+            await self._wait_for_room(len(entries), wait_s)
             ids = await engine.put(self.name, [self._traced(entry) for entry in entries])
             return [Handle.of(name, self) for name in ids]
 
@@ -254,17 +260,21 @@ class MessageQueue(Part):
         inject(entry.headers)  # type: ignore[arg-type]  # a dict of our own making
         return entry
 
-    async def _refuse_when_full(self, count: int) -> None:
-        if self.max_messages is None:
-            return
-        if time.monotonic() >= self._depth_until:
-            await self.depth()
-        if self._depth.unfinished + self._put_since + count > self.max_messages:
-            raise QueueFull(
-                f"The queue {self.name!r} holds {self._depth.unfinished} messages; its limit is {self.max_messages}.",
-                queue=self.name,
-            )
-        self._put_since += count
+    async def _wait_for_room(self, count: int, wait_s: float) -> None:
+        until = time.monotonic() + wait_s
+        while self.max_messages is not None:
+            if time.monotonic() >= self._depth_until:
+                await self.depth()
+            if self._depth.unfinished + self._put_since + count <= self.max_messages:
+                self._put_since += count
+                return
+            left = until - time.monotonic()
+            if left <= 0:
+                raise QueueFull(
+                    f"The queue {self.name!r} holds {self._depth.unfinished} messages; its limit is {self.max_messages}.",
+                    queue=self.name,
+                )
+            await asyncio.sleep(min(left, DEPTH_FRESH_S))
 
     # Taking.
 
