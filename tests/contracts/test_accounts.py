@@ -128,3 +128,17 @@ async def test_a_link_of_a_mail_counts_once_whoever_follows_it(two):
         *(two[n % 2].reset_password(token, f"{NEW_PASSWORD} {n}") for n in range(6)), return_exceptions=True
     )
     assert sum(isinstance(each, LinkRefused) for each in done) == 5
+
+
+async def test_whoever_runs_it_sees_sessions_and_lockouts(two):
+    here, there = two
+    for name in ("ada", "bob"):
+        await here.register(name, "", PASSWORD)
+    await there.authenticate("ada", PASSWORD)
+    for _ in range(5):
+        with pytest.raises(LoginFailed):
+            await there.authenticate("bob", "wrong", address="10.0.0.1")
+    seen = {each.account.name: (each.sessions, each.locked_until is not None) for each in await here.overview()}
+    assert seen == {"ada": (1, False), "bob": (0, True)}
+    assert [each.account.name for each in await here.overview(start="b")] == ["bob"]
+    assert [each.event for each in await here.audit.last(2)] == ["login failed", "login failed"]

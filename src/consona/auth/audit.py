@@ -112,6 +112,16 @@ class AuditLog:
             async for entry in rows:
                 yield entry
 
+    async def last(self, limit: int, *, account: str = "") -> list[AuditEntry]:
+        """The newest entries, the newest first; only those of one account, if it is named."""
+        where, values = ("WHERE account = ?", [account]) if account else ("", [])
+        return await self._db.fetch_all(
+            f"SELECT * FROM consona_audit {where} ORDER BY number DESC LIMIT ?",  # noqa: S608  our own words
+            *values,
+            limit,
+            into=AuditEntry,
+        )
+
     async def verify(self) -> AuditVerdict:
         """Look at all entries: whether one was changed, removed, or put in between."""
         seal, number = "", 0

@@ -172,6 +172,19 @@ class Guesses:
         )
         return 0.0 if until is None else max(0.0, until - self._clock())
 
+    async def full(self) -> dict[str, float]:
+        """The accounts at which no guess is taken now, from everywhere or from some address: id, and until when."""
+        lockout = self._lockout
+        rows = await self._db.fetch_all(
+            "SELECT name, until FROM consona_guesses WHERE until >= ? AND"
+            " ((name LIKE 'a:%' AND guesses >= ?) OR (name LIKE 'p:%' AND guesses >= ?)) ORDER BY until LIMIT 1000",
+            self._clock(),
+            lockout.guesses if lockout.hard else lockout.account_guesses,
+            lockout.guesses,
+            into=tuple,
+        )
+        return {name.split(":")[1]: until for name, until in rows}
+
     async def unlock(self, account: str) -> None:
         """Take guesses again, whatever happened: for whoever runs the service."""
         marks = (f"a:{account}", f"p:{account}:%", f"d:{account}:%")

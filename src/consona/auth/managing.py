@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from consona.auth.account import Account
+import msgspec
+
+from consona.auth.account import COLUMNS, Account, Row
 from consona.auth.account_core import AccountCore
 
-__all__ = ["Managing"]
+__all__ = ["AccountOverview", "Managing"]
+
+
+class AccountOverview(msgspec.Struct, frozen=True):
+    """An account, and how it stands now."""
+
+    account: Account
+    sessions: int
+    """In so many places it is signed in."""
+    locked_until: float | None
+    """Until then no guess at it is taken, from everywhere or from some address."""
 
 
 class Managing(AccountCore):
@@ -42,9 +54,36 @@ class Managing(AccountCore):
         with self.observer.operation("locked"):
             return await self._guesses.locked(account)
 
-    async def unlock(self, account: str) -> None:
+    async def unlock(self, account: str, *, actor: str = "") -> None:
         """Take guesses again, whatever happened before."""
         self._require_started()
         with self.observer.operation("unlock"):
             await self._guesses.unlock(account)
-            await self.audit.note("unlocked", account=account)
+            await self.audit.note("unlocked", account=account, actor=actor)
+
+    async def overview(self, *, start: str = "", limit: int = 100) -> list[AccountOverview]:
+        """Accounts in the order of their names, with how they stand now.
+
+        Args:
+            start: From this name on.
+            limit: At most so many.
+        """
+        self._require_started()
+        with self.observer.operation("overview"):
+            now, full = self._clock(), await self._guesses.full()
+            rows = await self.db.fetch_all(
+                f"SELECT {COLUMNS} FROM consona_accounts WHERE name_key >= ? ORDER BY name_key LIMIT ?",  # noqa: S608
+                start.casefold(),
+                limit,
+                into=Row,
+            )
+            marks = ", ".join("?" * len(rows)) or "NULL"
+            counts: list[tuple[str, int]] = await self.db.fetch_all(
+                f"SELECT account, count(*) FROM consona_sessions WHERE account IN ({marks})"  # noqa: S608  marks alone
+                " AND ended_at IS NULL AND expires_at >= ? GROUP BY account",
+                *(row.id for row in rows),
+                now,
+                into=tuple,
+            )
+            sessions = dict(counts)
+            return [AccountOverview(row.account, sessions.get(row.id, 0), full.get(row.id)) for row in rows]

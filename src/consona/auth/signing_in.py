@@ -244,20 +244,22 @@ class SigningIn(AccountCore):
             found = await self._sessions.get(id_)
             return found is not None and bool(await self._end(found.account, [id_], "logout"))
 
-    async def logout_everywhere(self, account: str, *, but: str = "") -> int:
+    async def logout_everywhere(self, account: str, *, but: str = "", actor: str = "") -> int:
         """End all sessions of an account, save perhaps one (its id). Returns how many went on until now."""
         self._require_started()
         with self.observer.operation("logout_everywhere"):
             going_on = [each.id for each in await self._sessions.of(account) if each.id != but]
-            return await self._end(account, going_on, "logout everywhere") if going_on else 0
+            return await self._end(account, going_on, "logout everywhere", actor=actor) if going_on else 0
 
-    async def _end(self, account: str, sessions: Iterable[str], event: str, *, address: str = "") -> int:
+    async def _end(
+        self, account: str, sessions: Iterable[str], event: str, *, address: str = "", actor: str = ""
+    ) -> int:
         async def end(tx: Transaction) -> int:
             ended = [session for session in sessions if await self._sessions.end(tx, session)]
             for session in ended:
                 await self.feed.write(tx, "session", session, until=self._last_token())
             if ended:
-                await self.audit.append(tx, event, account=account, address=address, sessions=len(ended))
+                await self.audit.append(tx, event, account=account, actor=actor, address=address, sessions=len(ended))
             return len(ended)
 
         return await self.db.run_in_transaction(end, name=event)
