@@ -31,8 +31,6 @@ from consona.storage.transaction import SharedTransaction
 
 __all__ = ["PostgreSQLQueues"]
 
-AGING_S: Final = 60
-"""One step of priority counts as much as this many seconds of waiting."""
 SWEEP_LIMIT: Final = 500
 POLL_S: Final = 0.5
 """How often a waiting taker looks without being told."""
@@ -53,30 +51,11 @@ _PUT: Final = f"""
         WITH ORDINALITY AS e (priority, delay, headers, body, place), (SELECT {NOW.format("$2")} AS at) AS clock
     ORDER BY e.place RETURNING id"""
 _PUT_KEPT: Final = f"SELECT consona_queue_put($1, {NOW.format('$2')}, $3, $4, $5, $6, $7, $8, $9)"
-# Each priority has its place in the index, so that what waits or is held in one is not in the way of the others.
-_TAKE: Final = f"""
-    WITH clock AS MATERIALIZED (SELECT {NOW.format("$2")} AS at),
-    ready AS MATERIALIZED (
-        SELECT found.id, found.due - {AGING_S} * p.priority AS rank
-        FROM clock, generate_series(0, 9) AS p (priority), LATERAL (
-            SELECT id, due FROM consona_queue
-            WHERE queue = $1 AND priority = p.priority AND free AND due <= clock.at
-            ORDER BY due, id LIMIT $3 FOR UPDATE SKIP LOCKED) AS found),
-    chosen AS MATERIALIZED (SELECT id, rank FROM ready ORDER BY rank, id LIMIT $3),
-    taken AS (
-        UPDATE consona_queue AS m SET attempt = attempt + 1, due = clock.at + $4::float8, token = $5,
-            failures = CASE WHEN token IS NULL THEN failures
-                ELSE consona_queue_failed(failures, attempt, due, '') END
-        FROM clock, chosen WHERE m.id = chosen.id
-        RETURNING m.id, body, headers, attempt, put_at, due, token, priority, key, failures::text AS failures, rank)
-    SELECT * FROM taken ORDER BY rank, id"""
+_TAKE: Final = f"SELECT * FROM consona_queue_take($1, {NOW.format('$2')}, $3, $4, $5)"
 _NEXT_DUE: Final = f"""
     SELECT min(next.due) - {NOW.format("$2")} FROM generate_series(0, 9) AS p (priority), LATERAL (
         SELECT due FROM consona_queue WHERE queue = $1 AND priority = p.priority AND free ORDER BY due LIMIT 1) AS next"""
-_SETTLE: Final = """
-    DELETE FROM consona_queue AS m USING unnest($1::bigint[], $2::text[]) AS held (id, token)
-    WHERE m.id = held.id AND m.token = held.token RETURNING m.id"""
-_SETTLE_KEPT: Final = "SELECT consona_queue_settle($1, $2)"
+_SETTLE: Final = "SELECT consona_queue_settle($1, $2)"
 _RELEASE: Final = f"SELECT consona_queue_release($1, $2, {NOW.format('$3')}, $4, $5, $6)"
 _EXTEND: Final = f"""
     UPDATE consona_queue SET due = {NOW.format("$3")} + $4::float8 WHERE id = $1 AND token = $2 RETURNING due"""
@@ -186,7 +165,7 @@ class PostgreSQLQueues:
     async def settle(self, queue: str, leases: Sequence[Lease]) -> list[Lease]:
         keyed = any(lease.key for lease in leases)
         ids, tokens = [int(lease.id) for lease in leases], [lease.token for lease in leases]
-        rows = await self._ask(_SETTLE_KEPT if keyed else _SETTLE, [ids, tokens])
+        rows = await self._ask(_SETTLE, [ids, tokens])
         gone = {str(name) for (name,) in rows}
         if keyed and gone:
             await ring(self._opened(), _bell(queue), self._tx)
@@ -263,7 +242,7 @@ def _numbers(ids: Sequence[str]) -> list[int]:
 
 
 def _lease(row: Any) -> Lease:
-    name, body, headers, attempt, put_at, until, token, priority, key, failures, _ = row
+    name, body, headers, attempt, put_at, until, token, priority, key, failures = row
     return Lease(
         id=str(name),
         body=body,

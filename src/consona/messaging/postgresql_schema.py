@@ -114,8 +114,38 @@ _NEXT: Final = """
         END IF;
     END $$"""
 
-_SETTLE: Final = """
-    CREATE FUNCTION consona_queue_settle(ids bigint[], tokens text[]) RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+# A plan that was made while the table was small is kept; this keeps it from reading the whole table when it is large.
+_BY_INDEX: Final = "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off"
+
+# Each priority has its place in the index, so that what waits or is held in one is not in the way of the others.
+# One step of priority counts as much as a minute of waiting.
+_TAKE: Final = f"""
+    CREATE FUNCTION consona_queue_take(
+        in_queue text, now double precision, most integer, lease double precision, new_token text)
+    RETURNS TABLE (id bigint, body bytea, headers bytea, attempt integer, put_at double precision,
+        due double precision, token text, priority smallint, key text, failures text)
+    LANGUAGE sql {_BY_INDEX} AS $$
+        WITH ready AS MATERIALIZED (
+            SELECT found.id, found.due - 60 * p.priority AS rank
+            FROM generate_series(0, 9) AS p (priority), LATERAL (
+                SELECT q.id, q.due FROM consona_queue AS q
+                WHERE q.queue = in_queue AND q.priority = p.priority AND q.free AND q.due <= now
+                ORDER BY q.due, q.id LIMIT most FOR UPDATE SKIP LOCKED) AS found),
+        chosen AS MATERIALIZED (SELECT ready.id, ready.rank FROM ready ORDER BY ready.rank, ready.id LIMIT most),
+        taken AS (
+            UPDATE consona_queue AS m SET attempt = m.attempt + 1, due = now + lease, token = new_token,
+                failures = CASE WHEN m.token IS NULL THEN m.failures
+                    ELSE consona_queue_failed(m.failures, m.attempt, m.due, '') END
+            FROM chosen WHERE m.id = chosen.id
+            RETURNING m.*, chosen.rank)
+        SELECT taken.id, taken.body, taken.headers, taken.attempt, taken.put_at, taken.due, taken.token,
+            taken.priority, taken.key, taken.failures::text
+        FROM taken ORDER BY taken.rank, taken.id
+    $$"""
+
+_SETTLE: Final = f"""
+    CREATE FUNCTION consona_queue_settle(ids bigint[], tokens text[]) RETURNS SETOF bigint
+    LANGUAGE plpgsql {_BY_INDEX} AS $$
     DECLARE
         gone record;
     BEGIN
@@ -172,4 +202,4 @@ _RELEASE: Final = """
         RETURN true;
     END $$"""
 
-STEPS: Final = ((*_TABLES, _PUT, _NEXT, _SETTLE, _FAILED, _RELEASE),)
+STEPS: Final = ((*_TABLES, _PUT, _NEXT, _SETTLE, _FAILED, _TAKE, _RELEASE),)
