@@ -6,6 +6,7 @@ import signal
 import pytest
 
 import database_servers
+import servers
 from consona import MessageQueue, SQLDatabase
 from consona.address import Address
 from consona.errors import CommitUnknown, ConfigurationError, ConnectError, ConnectionLost
@@ -175,6 +176,7 @@ async def test_nothing_acknowledged_is_lost_when_producers_and_workers_are_kille
 
 
 async def test_a_worker_goes_on_after_the_server_was_restarted():
+    servers.need("PostgreSQL")
     async with database_servers.PostgreSQLServer() as server, MessageQueue("q", server.url) as queue:
         handled = asyncio.Event()
 

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 import database_servers
+import servers
 from consona import MessageQueue, SQLDatabase
 from consona.address import Address
 from consona.errors import CommitUnknown, ConfigurationError, ConnectError, ConnectionLost
@@ -53,6 +54,7 @@ async def test_nothing_acknowledged_is_lost_when_producers_and_workers_are_kille
 
 
 async def test_what_was_acknowledged_is_there_after_the_server_was_killed():
+    servers.need("Redis")
     async with database_servers.RedisServer() as server:
         engine = RedisQueues(Address.parse(server.url))
         await engine.open()
@@ -68,6 +70,7 @@ async def test_what_was_acknowledged_is_there_after_the_server_was_killed():
 
 
 async def test_who_waits_is_woken_also_after_the_server_was_restarted():
+    servers.need("Redis")
     async with database_servers.RedisServer() as server, MessageQueue("q", server.url) as queue:
         handled = asyncio.Event()
 
