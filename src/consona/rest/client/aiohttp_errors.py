@@ -35,6 +35,8 @@ def unconnected(error: BaseException, request: Request, host: str, proxy: Proxy 
     if proxy is not None and at == (proxy.url.host, proxy.url.port):
         who = f"the proxy {proxy}"
     match error:
+        case aiohttp.InvalidURL():
+            return unsendable(error, what)
         case aiohttp.ConnectionTimeoutError():
             limit = request.timeouts.connect
             way = f", through the proxy {proxy}," if proxy else ""
@@ -66,6 +68,10 @@ def unconnected(error: BaseException, request: Request, host: str, proxy: Proxy 
             return ConnectError(f"{what}: {who} ended the connection before it was ready.", host=host)
 
 
+def unsendable(error: BaseException, what: str) -> ConfigurationError:
+    return ConfigurationError(f"{what}: the request cannot be sent: {str(error)[:200] or type(error).__name__}.")
+
+
 def untrusted(what: str, who: str, reason: Reason) -> ConnectError:
     return ConnectError(
         f"{what}: no trusted connection to {who}: {reason.why}.",
@@ -90,7 +96,7 @@ def translated(error: BaseException, request: Request, host: str, *, proxy: bool
         case aiohttp.ClientPayloadError():
             return BadAnswer(f"{what}: the body that {host} sent cannot be read: {_said(reason)}.", host=host)
         case aiohttp.InvalidURL() | ValueError():
-            return ConfigurationError(f"{what}: the request cannot be sent: {reason[:200]}.")
+            return unsendable(error, what)
         case _:
             if alert := alert_in(error):
                 return untrusted(what, host, alert)
