@@ -1,6 +1,7 @@
 """A schedule in a process that goes on working: each time's message is put before it comes."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,7 +29,8 @@ def clock(monkeypatch):
         clock.advance(seconds)
         await real(0)
 
-    monkeypatch.setattr(schedule_module.asyncio, "sleep", sleep)
+    # Of this module alone: other loops of the process go on sleeping.
+    monkeypatch.setattr(schedule_module, "asyncio", SimpleNamespace(sleep=sleep))
     return clock
 
 
