@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -40,7 +41,7 @@ class Revoked(msgspec.Struct, array_like=True, frozen=True):
     until: float
 
 
-class RevocationFollower:
+class RevocationFollower(ABC):
     """Looks twice a second. Whoever derives from it says where (`_read`)."""
 
     def __init__(
@@ -60,9 +61,9 @@ class RevocationFollower:
         self._failing = False
         self._following: asyncio.Task[None] | None = None
 
+    @abstractmethod
     async def _read(self, after: int) -> list[Revoked]:
         """Those with a greater number, in their order, at most `PAGE`."""
-        raise NotImplementedError
 
     @property
     def stale(self) -> bool:

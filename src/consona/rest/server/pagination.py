@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, TypeVar, get_args, get_origin
@@ -75,7 +76,7 @@ class PageSize:
             raise ConfigurationError(f"PageSize({self.default}, most={self.most}) must be 1 <= default <= most.")
 
 
-class _Counted:
+class _Counted(ABC):
     """What `ByOffset` and `ByNumber` share."""
 
     __slots__ = ("_request", "limit", "offset")
@@ -114,8 +115,9 @@ class _Counted:
         self._request.state[_LINKS] = {relation: self._at(offset) for relation, offset in links.items()}
         return Page(items, total=total)
 
+    @abstractmethod
     def _at(self, offset: int) -> dict[str, Any]:
-        raise NotImplementedError
+        """The query's words for the page that begins behind so many items."""
 
 
 class ByOffset(_Counted):
