@@ -1,0 +1,1 @@
+"""What happens now, told to whoever is connected: channels, WebSockets, server-sent events, presence."""
