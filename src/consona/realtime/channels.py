@@ -18,7 +18,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
@@ -26,7 +26,7 @@ from consona.address import Address
 from consona.errors import ConfigurationError, ConsonaError, FieldProblem, GapError, ValidationError
 from consona.log.log import Entry, Log, Record, Retention
 from consona.part import Health, Part, Status
-from consona.realtime.message import BINARY, TEXT, Message
+from consona.realtime.message import BINARY, FRAME, TEXT, Message
 from consona.realtime.window import Window
 from consona.rest.server.responses import json_encode
 from consona.storage.store import Store
@@ -38,6 +38,8 @@ __all__ = ["Channels", "Joined", "Kept", "Subscriber"]
 log = logging.getLogger("consona.realtime")
 
 MAX_CHANNEL_BYTES: Final = 200
+ABOUT: Final = "\x01"
+"""Before the name of a channel: what is announced of it. No user's channel begins so."""
 PAUSE_S: Final = 0.5
 """How long the reader waits after a failure of the engine."""
 LOOK_S: Final = 5.0
@@ -220,11 +222,59 @@ class Channels(Part):
         first = place if place is not None else missed[0].position - 1 if missed else here
         return Joined(self.token(first), gap, missed)
 
+    def missed(self, channels: Iterable[str], after: str) -> tuple[str, list[Message], list[str]]:
+        """What was published in some channels behind a position, in order: (position now, messages, channels with gaps)."""
+        place = self._place(after)
+        found: list[Message] = []
+        gaps: list[str] = []
+        for channel in channels:
+            messages = None if place is None else self.window.since(channel, place)
+            if messages is None:
+                gaps.append(channel)
+            else:
+                found += messages
+        found.sort(key=lambda message: message.position)
+        # A client may have been elsewhere, where more was known already.
+        here = self.position if gaps or place is None else max(place, self.position)
+        return self.token(here), found, gaps
+
     def leave(self, subscriber: Subscriber, channel: str) -> None:
         """Give it no more of the channel's messages."""
         members = self._members.get(channel)
         if members is not None and members.pop(subscriber, None) is not None and not members:
             del self._members[channel]
+
+    def forget(self, subscriber: Subscriber, channels: Iterable[str]) -> None:
+        """Give it nothing more of any of these channels."""
+        for channel in channels:
+            self.leave(subscriber, channel)
+            self.leave(subscriber, ABOUT + channel)
+
+    def names(self) -> list[str]:
+        """The channels that have subscribers in this process."""
+        return [channel for channel in self._members if not channel.startswith(ABOUT)]
+
+    # Who came and who went is told on a channel beside the channel, so that it is no part of its history.
+
+    def listen(self, subscriber: Subscriber, channel: str) -> None:
+        """Tell a subscriber from now on what is announced of a channel."""
+        self._members.setdefault(ABOUT + channel, {})[subscriber] = self.position
+
+    def unlisten(self, subscriber: Subscriber, channel: str) -> None:
+        """Tell it no more."""
+        self.leave(subscriber, ABOUT + channel)
+
+    async def announce(self, channel: str, fields: Any) -> None:
+        """Tell those who listen, in all processes. They get `fields` as they are, as JSON."""
+        self._require_started()
+        with self.observer.operation("announce"):
+            headers = {"channel": ABOUT + channel, "plain": FRAME}
+            await self.log.append(self.stream, json_encode(fields), headers=headers)
+
+    def announced(self, channel: str) -> int:
+        """The position of what was announced last."""
+        newest = self.window.last(ABOUT + channel, 1)
+        return newest[0].position if newest else 0
 
     async def reached(self, token: str) -> None:
         """Wait until this process has given out all messages up to `token`.

@@ -15,11 +15,13 @@ import msgspec
 
 from consona.rest.server.events import Event, encode_event
 
-__all__ = ["BINARY", "TEXT", "Message"]
+__all__ = ["BINARY", "FRAME", "TEXT", "Message"]
 
 TEXT: Final = "text"
 BINARY: Final = "bytes"
-"""Values of the header `plain`: the body is what a client gets, with nothing around it."""
+FRAME: Final = "frame"
+"""Values of the header `plain`: the body is what a client gets, with nothing around it. A frame is JSON of the
+server's own, such as who came into a channel."""
 
 ASGIMessage = dict[str, Any]
 
@@ -77,7 +79,12 @@ class Message:
         """What was published, decoded anew each time."""
         if self.plain == BINARY:
             return self.body
-        return self.body.decode() if self.plain else msgspec.json.decode(self.body)
+        return self.body.decode() if self.plain == TEXT else msgspec.json.decode(self.body)
+
+    @property
+    def framed(self) -> bool:
+        """Whether it is a frame of the server's own."""
+        return self.plain == FRAME
 
     def for_json(self) -> ASGIMessage:
         """For a WebSocket that speaks JSON."""
@@ -94,8 +101,12 @@ class Message:
             self._packed = {"type": "websocket.send", "bytes": _to_msgpack({**fields, "data": self.data})}
         return self._packed
 
-    def for_plain(self) -> ASGIMessage:
+    def for_plain(self, *, packed: bool = False) -> ASGIMessage:
         """For a WebSocket that gets the data alone."""
+        if packed:
+            if self._packed is None:
+                self._packed = {"type": "websocket.send", "bytes": _to_msgpack(self.data)}
+            return self._packed
         if self._plain is None:
             if self.plain == BINARY:
                 self._plain = {"type": "websocket.send", "bytes": self.body}
@@ -105,6 +116,8 @@ class Message:
 
     def for_events(self) -> bytes:
         """For a stream of server-sent events."""
+        if self.framed:
+            return b""
         if self._event is None:
             self._event = encode_event(Event(self._text(), event=self.event, id=self.token))
         return self._event
@@ -112,7 +125,8 @@ class Message:
     def for_wrapped_events(self) -> bytes:
         """For a stream of server-sent events of several channels: each says of which it is."""
         if self._wrapped is None:
-            self._wrapped = encode_event(Event(self._envelope().decode(), id=self.token))
+            text = self.body if self.framed else self._envelope()
+            self._wrapped = encode_event(Event(text.decode(), id=self.token))
         return self._wrapped
 
     def _text(self) -> str:

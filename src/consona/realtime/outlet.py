@@ -22,6 +22,8 @@ DROP: Final = "drop"
 DISCONNECT: Final = "disconnect"
 POLICIES: Final = (DROP, DISCONNECT)
 
+ENDED: Final = (OSError, RuntimeError)
+"""What servers raise once the client has gone, and once the connection was closed from here."""
 STEADY: Final = ("uvicorn.", "consona.")
 """Whose `send` waits for nothing but a future, so that it may begin in one task and end in another."""
 
@@ -87,6 +89,7 @@ class Outlet:
         "_steady",
         "_too_slow",
         "closed",
+        "puts",
         "task",
     )
 
@@ -109,6 +112,8 @@ class Outlet:
         self._sending: tuple[Any, ...] = ()
         self._steady = _module_of(send).startswith(STEADY)
         self.closed = False
+        self.puts = 0
+        """How often something was to be sent."""
         self.task: asyncio.Task[None] | None = None
         """Empties the queue, while there is one."""
 
@@ -121,6 +126,7 @@ class Outlet:
         """
         if self.closed:
             return
+        self.puts += 1
         if self.task is not None:
             self._keep(message, channel)
             return
@@ -132,7 +138,7 @@ class Outlet:
             waits_for = sending.send(None)
         except StopIteration:
             self._counters.sent += 1
-        except OSError:
+        except ENDED:
             self.closed = True
         else:
             self._go_on(_resumed(sending, waits_for), sending)
@@ -207,7 +213,7 @@ class Outlet:
                     message, _ = queue.popleft()
                 await self._send(message)
                 self._counters.sent += 1
-        except OSError:  # what servers raise once the client has gone; its connection ends by itself
+        except ENDED:  # its connection ends by itself
             self.closed = True
         finally:
             self._queue = self.task = None

@@ -205,6 +205,9 @@ class APIServer(Routes, ASGIApplication):
             ConfigurationError: The prefix is not a path, or taken.
         """
         self._mount(Mount(prefix, app))
+        mounted_in = getattr(app, "mounted_in", None)
+        if mounted_in is not None:
+            mounted_in(self)
 
     def files(
         self, prefix: str, folder: str | Path, *, index: bool = False, hidden: bool = False, max_age: int = 0
@@ -335,6 +338,11 @@ class APIServer(Routes, ASGIApplication):
         foreign = MAX_FOREIGN_MESSAGE if self.mounts else 0
         return max(self.settings.max_message, foreign, *own)
 
+    @property
+    def compress_sockets(self) -> bool:
+        """Whether WebSockets may be compressed: where a mounted application wants it."""
+        return any(getattr(mount.app, "compress_sockets", False) for mount in self.mounts)
+
     # Its life.
 
     async def _open(self) -> None:
@@ -376,6 +384,10 @@ class APIServer(Routes, ASGIApplication):
         load balancer sends no more.
         """
         self.draining = True
+        for mount in self.mounts:
+            begin_drain = getattr(mount.app, "begin_drain", None)
+            if begin_drain is not None:
+                begin_drain()
         if self._serving is not None:
             self._serving.begin_drain()
 

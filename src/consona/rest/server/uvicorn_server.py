@@ -75,6 +75,7 @@ class Config(uvicorn.Config):
             timeout_graceful_shutdown=max(1, round(drain_s)),
             http=_HTTPProtocol or "auto",
             ws="websockets-sansio",
+            ws_per_message_deflate=getattr(application, "compress_sockets", False),
             ws_max_size=getattr(application, "max_message", 16 * 1024 * 1024),  # uvicorn's own
             **options,
         )

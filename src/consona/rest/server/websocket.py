@@ -200,6 +200,14 @@ class WebSocket:
         except (OSError, RuntimeError):  # the client was faster
             return
 
+    @property
+    def native(self) -> Send:
+        """What sends an ASGI message as it is (`websocket.send`), for who makes one for many clients.
+
+        Only between `accept` and `close`; it raises what the server underneath raises.
+        """
+        return self._send
+
     async def _begin(self) -> None:
         """Accept it with its first use."""
         if self.closed is not None:
