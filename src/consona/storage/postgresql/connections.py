@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import re
 import select
 import ssl
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +25,9 @@ __all__ = ["Answer", "PostgreSQLConnection", "PostgreSQLDriver"]
 DATABASE_MISSING: Final = "3D000"
 TOO_MANY: Final = "53300"
 STARTING_OR_STOPPING: Final = {"57P01", "57P02", "57P03"}
+PIECE_S: Final = 0.001
+HANDFUL: Final = 100
+"""After how many rows of a COPY it is looked whether a millisecond is over."""
 
 
 class Answer(NamedTuple):
@@ -157,12 +162,16 @@ class PostgreSQLConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg
         names = [_quoted(name) for name in ((schema, table) if schema else (table,))]
         kept = await self._insert_of(".".join(names), [_quoted(name) for name in columns])
 
-        def counted() -> Iterator[Sequence[Any]]:
+        async def counted() -> AsyncIterator[Sequence[Any]]:
             nonlocal number
+            until = time.perf_counter() + PIECE_S
             for row in rows:
                 number += 1
                 kept.check(row)
                 yield row
+                if number % HANDFUL == 0 and time.perf_counter() > until:
+                    await asyncio.sleep(0)  # the driver would encode half a megabyte before others run
+                    until = time.perf_counter() + PIECE_S
 
         try:
             status = await self.copy_records_to_table(table, records=counted(), columns=columns, schema_name=schema)
