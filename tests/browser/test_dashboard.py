@@ -77,6 +77,8 @@ class TestEveryone:
             )
             names.append(seen[0].strip().split("\n")[0])
             assert seen[1:] == [True, True], names
+            if names[-1] == "Pause updates":
+                await page.keyboard.press("Enter")  # an update in between could move what has the focus
         assert names[:7] == [
             "Skip to the content",
             "Consona",

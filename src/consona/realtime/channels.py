@@ -112,7 +112,8 @@ class Channels(Part):
         >>> async def main():
         ...     async with Channels("memory://example") as channels:
         ...         await channels.publish("chat.tea", {"text": "hello"})
-        ...         await channels.publish("chat.tea", {"text": "again"})
+        ...         token = await channels.publish("chat.tea", {"text": "again"})
+        ...         await channels.reached(token)  # this process has read what it published
         ...         return [message.data["text"] for message in channels.recent("chat.tea")]
         >>> asyncio.run(main())
         ['hello', 'again']
