@@ -70,6 +70,17 @@ if TYPE_CHECKING:
     from consona.mail import Mail, Mailer
     from consona.messaging.queue import MessageQueue
     from consona.part import Health, Part, Status
+    from consona.pipelines.api_source import APISource
+    from consona.pipelines.api_target import APITarget
+    from consona.pipelines.document_source import DocumentSource
+    from consona.pipelines.document_target import DocumentTarget
+    from consona.pipelines.expressions import col
+    from consona.pipelines.file_source import FileSource
+    from consona.pipelines.file_target import FileTarget
+    from consona.pipelines.pipeline import Pipeline
+    from consona.pipelines.source import RowsSource
+    from consona.pipelines.sql_source import SQLSource
+    from consona.pipelines.sql_target import SQLTarget
     from consona.resilience import Breaker, Bulkhead, Policy, RateLimit, Retry
     from consona.rest.caching.transport import HTTPCache
     from consona.rest.client.api_client import APIClient, ClientSettings
@@ -97,6 +108,8 @@ __all__ = [
     "APIError",
     "APIKey",
     "APIServer",
+    "APISource",
+    "APITarget",
     "AccountSettings",
     "Address",
     "AddressError",
@@ -130,10 +143,14 @@ __all__ = [
     "DeliveryError",
     "DiskFull",
     "DocumentDatabase",
+    "DocumentSource",
+    "DocumentTarget",
     "Done",
     "EventBus",
     "Facebook",
     "FieldProblem",
+    "FileSource",
+    "FileTarget",
     "GapError",
     "GitHub",
     "Google",
@@ -156,6 +173,7 @@ __all__ = [
     "OAuth2",
     "Part",
     "PermissionDenied",
+    "Pipeline",
     "PipelineError",
     "Policy",
     "PoolTimeout",
@@ -166,7 +184,10 @@ __all__ = [
     "Received",
     "Recorder",
     "Retry",
+    "RowsSource",
     "SQLDatabase",
+    "SQLSource",
+    "SQLTarget",
     "ServerSettings",
     "SigningKey",
     "SocialAuthManager",
@@ -183,6 +204,7 @@ __all__ = [
     "WorkCancelled",
     "WorkFailed",
     "__version__",
+    "col",
     "event",
     "open_store",
 ]
@@ -217,6 +239,17 @@ _NAMES: Final[dict[str, str]] = {
     "consona.events.records": "Received",
     "consona.messaging.queue": "MessageQueue",
     "consona.part": "Health Part Status",
+    "consona.pipelines.api_source": "APISource",
+    "consona.pipelines.api_target": "APITarget",
+    "consona.pipelines.document_source": "DocumentSource",
+    "consona.pipelines.document_target": "DocumentTarget",
+    "consona.pipelines.expressions": "col",
+    "consona.pipelines.file_source": "FileSource",
+    "consona.pipelines.file_target": "FileTarget",
+    "consona.pipelines.pipeline": "Pipeline",
+    "consona.pipelines.source": "RowsSource",
+    "consona.pipelines.sql_source": "SQLSource",
+    "consona.pipelines.sql_target": "SQLTarget",
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",
     "consona.rest.client.authentication": "APIKey Basic Bearer ClientCredentials",
     "consona.rest.client.api_client": "APIClient ClientSettings",

@@ -64,8 +64,10 @@ class DocumentDatabase(Part):
     def __init__(
         self, target: str | Address | DocumentEngine, *, name: str = "", observer: Observer | None = None
     ) -> None:
+        self.address: Address | None = None
+        """Where it is; None where an engine was given."""
         if isinstance(target, str | Address):
-            address = Address.parse(target)
+            self.address = address = Address.parse(target)
             target = adapter_for("documents", address)(address)
             name = name or _name_of(address)
         assert not isinstance(target, str | Address)
