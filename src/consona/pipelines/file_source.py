@@ -31,8 +31,9 @@ class FileSource:
             Compressed files (.gz, .bz2, .xz, .zst) are unpacked on the way.
         format: `csv`, `tsv`, `json`, `jsonl`, `parquet` or `xlsx`, where the name does not say it.
         incremental: Whether a run reads only files that no run has read; else each run reads all of them.
-        encoding, delimiter, empty: Of CSV files: how letters are written, what stands between fields, and what an
-            empty field becomes.
+        encoding: Of CSV files: how letters are written.
+        delimiter: Of CSV files: what stands between fields.
+        empty: Of CSV files: what an empty field becomes.
         sheet: Of Excel files.
         json_path: Of JSON files: where the list of rows is, `data.items`.
         max_bytes: How much a compressed file may unpack to.
