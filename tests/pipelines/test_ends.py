@@ -10,7 +10,17 @@ import msgspec
 import pytest
 
 import served
-from consona import APIClient, APIServer, ConfigurationError, DocumentDatabase, NotFound, PipelineError, SQLDatabase
+from consona import (
+    APIClient,
+    APIError,
+    APIServer,
+    ConfigurationError,
+    DocumentDatabase,
+    NotFound,
+    PipelineError,
+    Policy,
+    SQLDatabase,
+)
 from consona.pipelines.api_source import APISource
 from consona.pipelines.api_target import APITarget
 from consona.pipelines.document_source import DocumentSource
@@ -21,6 +31,7 @@ from consona.pipelines.file_target import FileTarget
 from consona.pipelines.pipeline import Pipeline
 from consona.pipelines.sql_target import SQLTarget
 from consona.rest.client.pages import PageNumbers
+from consona.rest.server.requests import Request
 
 
 class Item(msgspec.Struct):
@@ -126,10 +137,19 @@ class TestWriting:
         for _ in range(2):
             target = FileTarget(folder, mode="append", partition="day")
             await Pipeline("w", batch_rows=4).extract(rows).load(target).run()
-        (folder / "day=d0" / "part-00000099.jsonl").write_text('{"id": 1}\n')  # of a run that was cut off
+        (folder / "day=d0" / "part-w-00000099.jsonl").write_text('{"id": 1}\n')  # of a run that was cut off
         await Pipeline("w").extract([]).load(FileTarget(folder, mode="append", partition="day")).run()
         ids = [json.loads(line)["id"] for path in folder.rglob("part-*") for line in path.read_text().splitlines()]
         assert sorted(ids) == sorted([*range(6), *range(6)])
+
+    async def test_pipelines_that_append_to_one_folder_leave_each_others_files(self, tmp_path):
+        for name in ("one", "two", "one"):
+            await Pipeline(name).extract(ROWS[:1]).load(FileTarget(tmp_path / "lake", mode="append")).run()
+        assert sorted(path.name for path in (tmp_path / "lake").iterdir()) == [
+            "part-one-00000001.jsonl",
+            "part-one-00000002.jsonl",
+            "part-two-00000001.jsonl",
+        ]
 
     async def test_values_of_types_that_json_does_not_know(self, tmp_path):
         rows = [{"at": datetime(2024, 5, 1, tzinfo=UTC), "price": Decimal("1.10")}]
@@ -172,6 +192,28 @@ class TestAPIs:
         assert (await pipeline.run()).read == 7
         assert (await pipeline.run()).read == 0
         assert await lite.fetch_value("SELECT SUM(price) FROM items") == 42.0
+
+    async def test_a_run_that_was_cut_off_sends_the_same_keys_again(self, tmp_path):
+        api, keys = APIServer("shop"), []
+
+        @api.post("/orders", status=201)
+        async def order(rows: list[Item], request: Request) -> None:
+            keys.append(request.headers["idempotency-key"])
+            if len(keys) == 1:
+                raise RuntimeError("the answer is lost")
+
+        async with served.served(api) as url:
+            for attempt in range(2):
+                async with APIClient(url, policy=Policy()) as client:
+                    target = APITarget(client, "/orders", state=f"sqlite:///{tmp_path / 'state.db'}")
+                    run = Pipeline("out").extract([{"id": 1}]).load(target).run()
+                    if attempt == 0:
+                        with pytest.raises(APIError):
+                            await run
+                    else:
+                        await run
+        assert len(keys) == 2
+        assert keys[0] == keys[1]
 
     async def test_rows_are_sent_in_calls_of_a_size(self, shop, tmp_path):
         api, url = shop

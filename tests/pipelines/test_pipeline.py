@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import sql_engines
-from consona import ConfigurationError, SQLDatabase
+from consona import ConfigurationError, PipelineError, SQLDatabase
 from consona.pipelines.errors import (
     ExpectationFailed,
     PipelineBusy,
@@ -135,7 +135,7 @@ class TestIncremental:
             await pipeline(cut).run()
         report = await pipeline(SQLTarget(lite, "orders")).run()
         assert (report.read, report.loaded, report.rejected) == (60, 48, 12)
-        assert report.resumed is (cut_at > 1 or after)
+        assert report.resumed
         assert await ids(lite) == [n for n in range(1, 61) if n % 5]
         kept = [json.loads(line)["original"]["id"] for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
         assert kept == [n for n in range(1, 61) if n % 5 == 0]
@@ -265,12 +265,72 @@ class TestRows:
                 .load(SQLTarget(lite, "orders", mode="upsert", key="id"))
             )
 
+        def kept():
+            return (tmp_path / "bad.jsonl").read_text().splitlines()
+
         assert (await pipeline(strict=True).run()).rejected == 2
-        report = await pipeline(strict=False).retry_rejected()
-        assert (report.read, report.loaded, report.rejected) == (2, 1, 1)
-        assert await ids(lite) == [1, 2, 3, 4]
-        [left] = (tmp_path / "bad.jsonl").read_text().splitlines()
-        assert json.loads(left)["original"]["id"] == 5
+        assert [json.loads(line)["original"]["id"] for line in kept()] == [4, 5]
+        for _ in range(2):  # what is refused again stays, however often it is tried
+            report = await pipeline(strict=False).retry_rejected()
+            assert await ids(lite) == [1, 2, 3, 4]
+            assert [json.loads(line)["original"]["id"] for line in kept()] == [5]
+        assert (report.read, report.loaded, report.rejected) == (1, 0, 1)
+        # A run goes on with the quarantine as the retry left it.
+        assert (await pipeline(strict=True).run()).rejected == 2
+        assert [json.loads(line)["original"]["id"] for line in kept()] == [5, 4, 5]
+        assert sorted(path.name for path in tmp_path.glob("bad*")) == ["bad.jsonl"]
+
+    @pytest.mark.parametrize("cut_at", [1, 2, 3])
+    @pytest.mark.parametrize("after", [False, True])
+    async def test_a_retry_that_was_cut_off_goes_on(self, lite, tmp_path, cut_at, after):
+        rows = [{"id": n, "customer": "c", "total": "1" if n % 2 else "x"} for n in range(1, 31)]
+
+        def pipeline(target, *, strict):
+            made = Pipeline("t", batch_rows=10).extract(rows).validate(Order, strict=strict)
+            return made.set_aside(tmp_path / "bad.jsonl").load(target)
+
+        await pipeline(SQLTarget(lite, "orders"), strict=True).run()
+        cut = CutTarget(lite, "orders")
+        cut.cut_at, cut.after = cut_at, after
+        with pytest.raises(Cut):
+            await pipeline(cut, strict=False).retry_rejected()
+        await pipeline(SQLTarget(lite, "orders"), strict=False).retry_rejected()
+        assert await ids(lite) == list(range(1, 31, 2))
+        left = [json.loads(line)["original"]["id"] for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+        assert left == list(range(2, 31, 2))
+
+    async def test_a_retry_waits_until_the_run_is_whole(self, lite, tmp_path):
+        rows = [{"id": 1, "customer": "c", "total": "x"}, *orders(30, 2)]
+        cut = CutTarget(lite, "orders")
+        cut.cut_at = 2
+
+        def pipeline(target):
+            made = Pipeline("t", batch_rows=10).extract(rows).validate(Order)
+            return made.set_aside(tmp_path / "bad.jsonl").load(target)
+
+        with pytest.raises(Cut):
+            await pipeline(cut).run()
+        with pytest.raises(PipelineError, match="was cut off"):
+            await pipeline(SQLTarget(lite, "orders")).retry_rejected()
+        with pytest.raises(ConfigurationError, match="only the rows of the last run"):
+            await pipeline(SQLTarget(lite, "orders", mode="replace")).retry_rejected()
+
+    async def test_a_run_that_begins_anew_sets_its_rows_aside_once(self, lite, tmp_path):
+        def rows():
+            yield from orders(20)
+            yield {"id": 21, "customer": "c", "total": "x"}
+            yield from orders(20, 22)
+
+        def pipeline(target):
+            made = Pipeline("t", batch_rows=10).extract(rows).validate(Order)
+            return made.set_aside(tmp_path / "bad.jsonl").load(target)
+
+        cut = CutTarget(lite, "orders", mode="upsert", key="id")
+        cut.cut_at = 4
+        with pytest.raises(Cut):
+            await pipeline(cut).run()
+        await pipeline(SQLTarget(lite, "orders", mode="upsert", key="id")).run()
+        assert len((tmp_path / "bad.jsonl").read_text().splitlines()) == 1
 
 
 class TestTable:

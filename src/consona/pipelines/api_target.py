@@ -92,11 +92,14 @@ class APITarget:
                     idempotent=True,
                 )
             except APIError as error:
-                if error.status not in {400, 409, 413, 422} or first:
+                if error.status not in {400, 413, 422} or first:
                     raise
                 raise RowsRefused(
                     [(place, f"the API answered {error.status}", ()) for place in range(len(some))]
                 ) from error
+        await self._state.save(state)
+
+    async def save(self, state: State) -> None:
         await self._state.save(state)
 
     async def finish(self, state: State) -> None:

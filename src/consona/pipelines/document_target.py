@@ -90,6 +90,9 @@ class DocumentTarget:
                 await self.documents[self._collection].bulk_write(writes, tx=tx)
             await self._state.save(state, tx=tx)
 
+    async def save(self, state: State) -> None:
+        await self._state.save(state)
+
     async def finish(self, state: State) -> None:
         await self._state.save(state)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, cast
 from urllib.parse import quote
 
+import msgspec
+
 from consona.errors import ConfigurationError
 from consona.part import Part
 from consona.pipelines.batch import Batch
@@ -23,7 +25,7 @@ from consona.storage.turn import try_lock
 
 __all__ = ["FileTarget"]
 
-_PART: Final = re.compile(r"part-(\d{8})\.")
+_PART: Final = re.compile(r"\.?part-(.+)-(\d{8})\.\w+")
 
 
 class FileTarget:
@@ -32,7 +34,7 @@ class FileTarget:
     Args:
         path: The file; or, for `append` and `partition`, the folder. `.gz` behind the name compresses.
         mode: `replace`: the file has the rows of the last run, and those before it until that ends. `append`: each
-            batch is a file of its own in the folder, `part-00000001.jsonl`.
+            batch is a file of its own in the folder, `part-<pipeline>-00000001.jsonl`.
         format: `csv`, `json`, `jsonl`, `parquet` or `xlsx`; by default what the name says, in a folder `jsonl`.
         partition: A field whose values each have a folder: `day=2024-05-01/part-….jsonl` (`append` only).
         escape_formulas: Whether cells of CSV and Excel that a spreadsheet would run as a formula get a `'` in front.
@@ -71,6 +73,11 @@ class FileTarget:
         self._file: BinaryIO | None = None
         self._writer: Writer | None = None
         self._stack = contextlib.ExitStack()
+        self._packing = contextlib.ExitStack()
+        self._pipeline = ""
+        self._by_batch = True
+        self._staged: list[Path] = []
+        """Files that get their names at the end."""
 
     @property
     def parts(self) -> Sequence[Part]:
@@ -97,20 +104,27 @@ class FileTarget:
                 f"The pipeline {pipeline!r} is running already: another process writes {self.path}."
             ) from error
         self._lock = lock
-        state = State.decode(self._beside.read_bytes()) if self._beside.exists() else State()
+        self._pipeline = pipeline
+        kept = self._kept().get(pipeline)
+        state = State() if kept is None else State.decode(kept)
         state.generation += 1
         return state
+
+    def _kept(self) -> dict[str, msgspec.Raw]:
+        """The states of all pipelines that write here."""
+        return (
+            msgspec.json.decode(self._beside.read_bytes(), type=dict[str, msgspec.Raw]) if self._beside.exists() else {}
+        )
 
     async def begin(self, state: State, *, by_batch: bool, declared: Any) -> None:  # noqa: ARG002
         await asyncio.to_thread(self._begin, state, by_batch)
 
     def _begin(self, state: State, by_batch: bool) -> None:  # noqa: FBT001
         if self.mode == "append":
-            self._by_batch = by_batch
-            self._staged: list[Path] = []
+            self._by_batch, self._staged = by_batch, []
             for path in [*self._parts_of(self.path)]:
-                found = _PART.match(path.name)
-                if path.name.startswith(".") or (found and int(found[1]) > state.batches):
+                found = _PART.fullmatch(path.name)
+                if found and found[1] == _name(self._pipeline) and int(found[2]) > state.batches:
                     path.unlink()  # what a run that was cut off wrote and did not commit
             return
         self._file = self._stack.enter_context(self._beside.with_suffix(".part").open("wb"))
@@ -133,7 +147,7 @@ class FileTarget:
         for value, some in groups.items():
             folder = self.path / f"{self._partition}={_name(value)}" if self._partition else self.path
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"part-{state.batches:08d}.{self._format}"
+            path = folder / f"part-{_name(self._pipeline)}-{state.batches:08d}.{self._format}"
             hidden = path.with_name(f".{path.name}")
             with hidden.open("wb") as file:
                 writer = self._new_writer(file, path.name)
@@ -148,20 +162,22 @@ class FileTarget:
         if self._by_batch:
             self._save(state)
 
+    async def save(self, state: State) -> None:
+        await asyncio.to_thread(self._save, state)
+
     async def finish(self, state: State) -> None:
         await asyncio.to_thread(self._finish, state)
 
     def _finish(self, state: State) -> None:
         if self.mode == "append":
-            if self._staged:
-                # The state first: a run that is cut off between them finds the rest of the names to change.
-                for hidden in self._staged:
-                    hidden.replace(hidden.with_name(hidden.name[1:]))
+            for hidden in self._staged:  # one that is cut off before the state is kept removes them again
+                hidden.replace(hidden.with_name(hidden.name[1:]))
             self._save(state)
             return
         assert self._file is not None
         assert self._writer is not None
         self._writer.close()
+        self._packing.close()  # what belongs to the end of a compressed file
         self._file.flush()
         os.fsync(self._file.fileno())
         self._stack.close()
@@ -169,6 +185,7 @@ class FileTarget:
         self._save(state)
 
     async def close(self) -> None:
+        self._packing.close()
         self._stack.close()
         self._beside.with_suffix(".part").unlink(missing_ok=True)
         if self._lock is not None:
@@ -178,14 +195,15 @@ class FileTarget:
     def _save(self, state: State) -> None:
         hidden = self._beside.with_suffix(".new")
         with hidden.open("w", encoding="utf-8") as file:
-            file.write(state.encode())
+            states = {**self._kept(), self._pipeline: msgspec.Raw(state.encode().encode())}
+            file.write(msgspec.json.encode(states).decode())
             file.flush()
             os.fsync(file.fileno())
         hidden.replace(self._beside)
 
     def _new_writer(self, file: BinaryIO, name: str) -> Writer:
         if name.endswith(".gz"):
-            file = cast("BinaryIO", self._stack.enter_context(gzip.GzipFile(fileobj=file, mode="wb", mtime=0)))
+            file = cast("BinaryIO", self._packing.enter_context(gzip.GzipFile(fileobj=file, mode="wb", mtime=0)))
         return WRITERS[self._format](file, escape_formulas=self._escape)
 
 

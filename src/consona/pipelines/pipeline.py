@@ -12,7 +12,6 @@ This file is how a pipeline is described; `running.py` is how it runs.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
@@ -286,19 +285,27 @@ class Pipeline(Part):
         """Run the rows of the quarantine once more, after a rule or the target was mended.
 
         Those that pass leave the quarantine, the others stay with their new reason. Like a run, it can be cut off and
-        goes on.
+        goes on when it is called again.
 
         Raises:
-            ConfigurationError: The pipeline has no quarantine in a file.
+            ConfigurationError: The pipeline has no quarantine in a file, or a target that keeps only the last run.
+            PipelineError: The last run was cut off; run it to its end first.
         """
-        again = copy.copy(self)
-        again.name = f"{self.name}.rejected"
-        again.observer = self.observer
+        _, target = self._ends()
+        if (mode := getattr(target, "mode", "")) in {"replace", "delete_insert"}:
+            raise ConfigurationError(
+                f"The target's mode {mode!r} leaves only the rows of the last run.",
+                hint="Run the whole pipeline again.",
+            )
         rejected = RejectedSource(self.quarantine)
-        again.source, again.quarantine = rejected, rejected.quarantine
-        again._users = 0
-        report = await again.run(progress=progress)
-        await rejected.settle()
+        again = Pipeline(f"{self.name}.rejected", batch_rows=self.batch_rows, observer=self.observer)
+        again.extract(rejected).load(target).set_aside(rejected.again)
+        again.declared = self.declared
+        again.steps = [step for step in self.steps if not isinstance(step, Expect)]
+        async with again:
+            await rejected.take(target, self.name)
+            report = await again.run(progress=progress)
+            await rejected.settle(target, self.name)
         return report
 
     def _sees_all(self) -> bool:

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from consona.errors import PipelineError
 from consona.part import Part
 from consona.pipelines.batch import Rejected
 from consona.sql import own_tables
@@ -44,11 +43,10 @@ class Quarantine(Protocol):
     @property
     def parts(self) -> Sequence[Part]: ...
 
-    async def rewind(self, length: int) -> None:
-        """Forget what is beyond `length`, which no target has committed.
+    async def rewind(self, length: int) -> int:
+        """Forget what is beyond `length`, which no target has committed. Returns the length from now on.
 
-        Raises:
-            PipelineError: There is less than that: it was changed from outside.
+        It is less where somebody has dealt with the rows and removed them.
         """
 
     async def add(self, pipeline: str, run: str, rejected: Sequence[Rejected]) -> int:
@@ -68,19 +66,17 @@ class FileQuarantine:
     def parts(self) -> Sequence[Part]:
         return ()
 
-    async def rewind(self, length: int) -> None:
-        await asyncio.to_thread(self._rewind, length)
+    async def rewind(self, length: int) -> int:
+        return await asyncio.to_thread(self._rewind, length)
 
-    def _rewind(self, length: int) -> None:
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < length:
-            raise PipelineError(
-                f"The quarantine {self.path} has {size} bytes, and {length} were committed: it was cut from outside.",
-                hint="Put the file back; or, where its rows are dealt with, leave an empty one in another place.",
-            )
-        if size > length:
-            with self.path.open("r+b") as file:
+    def _rewind(self, length: int) -> int:
+        if not self.path.exists():
+            return 0
+        with self.path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size > length:
                 file.truncate(length)
+            return min(size, length)
 
     async def add(self, pipeline: str, run: str, rejected: Sequence[Rejected]) -> int:
         return await asyncio.to_thread(self._add, pipeline, run, rejected)
@@ -122,9 +118,10 @@ class TableQuarantine:
     def parts(self) -> Sequence[Part]:
         return (self.db,)
 
-    async def rewind(self, length: int) -> None:
+    async def rewind(self, length: int) -> int:
         await own_tables.prepare(self.db, self._part, self._steps)
         await self.db.execute(f"DELETE FROM {self._table} WHERE id > ?", length)  # noqa: S608  our own name
+        return length
 
     async def add(self, pipeline: str, run: str, rejected: Sequence[Rejected]) -> int:
         rows = [

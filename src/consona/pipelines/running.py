@@ -104,9 +104,7 @@ class Run:
         pipeline, target, report = self._pipeline, self._target, self.report
         resumable = self._source.resumable and not pipeline._sees_all()
         by_batch = target.commits_batches(resumable=resumable)
-        self._begin(state, resumable=resumable and by_batch)
-        if pipeline.quarantine is not None:
-            await pipeline.quarantine.rewind(state.quarantine)
+        await self._begin(state, resumable=resumable and by_batch)
         await target.begin(state, by_batch=by_batch, declared=pipeline.declared)
         extracted = ahead(self._extract(state.position, state.read))
         transformed = ahead(transform(extracted, pipeline.steps, executor))
@@ -131,21 +129,29 @@ class Run:
         report.changes = list(getattr(target, "changes", ()))
         self._note(state)
 
-    def _begin(self, state: State, *, resumable: bool) -> None:
-        """Make the state that of this run: a new one, or the one that was cut off."""
+    async def _begin(self, state: State, *, resumable: bool) -> None:
+        """Make the state that of this run: a new one, or the one that was cut off.
+
+        It is kept before the first row moves, so that a run which is cut off in its first batch is known too: by the
+        name under which an API got its rows, and by the length of the quarantine.
+        """
+        self.report.resumed = resumable and not state.finished
+        length = state.quarantine
         if state.finished:
-            state.run = uuid.uuid4().hex
+            state.run, state.started_at = uuid.uuid4().hex, time.time()
             state.began = state.position if self._source.incremental else None
-            state.position = state.began
-            state.finished, state.started_at = False, time.time()
+        elif not resumable:
+            length = state.quarantine_began
+        if not self.report.resumed:
+            state.position, state.finished = state.began, False
             state.read = state.loaded = state.rejected = 0
-        elif resumable:
-            self.report.resumed = True
-        else:
-            state.position = state.began
-            state.read = state.loaded = state.rejected = 0
+        if self._pipeline.quarantine is not None:
+            state.quarantine = await self._pipeline.quarantine.rewind(length)
+            if not self.report.resumed:
+                state.quarantine_began = state.quarantine
         self._last = state.position
         self.report.run = state.run
+        await self._target.save(state)
 
     async def _extract(self, position: Any, done: int) -> AsyncGenerator[Batch]:
         first = done + 1
@@ -275,8 +281,8 @@ def _run(steps: list[Any], batch: Batch) -> None:
             raise
         except Exception as error:
             raise PipelineError(
-                f"A step of the kind {type(step).__name__} failed: {type(error).__name__}: {error}",
-                hint="The traceback shows where; the run goes on behind the last batch once it is mended.",
+                f"A step of the kind {type(step).__name__} failed: {type(error).__name__}.",
+                hint="Its cause says more; the run goes on behind the last batch once it is mended.",
             ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
@@ -121,11 +122,15 @@ class SQLTarget:
         self._by_batch = by_batch
         self._declared = declared
         self.changes = []
-        self._into = self.table if by_batch else f"{self.table}__consona"
+        self._into = self.table if by_batch else self._beside()
         self._columns = await columns_of(self.db, self.table)
         self._staged = False
         if not by_batch:
             await self.db.execute(f"DROP TABLE IF EXISTS {self._quoted(self._into)}")
+
+    async def save(self, state: State) -> None:
+        async with self.db.transaction(name=f"pipeline {self._pipeline}") as tx:
+            await self._save(tx, state)
 
     async def write(self, batch: Batch, state: State) -> None:
         rows = await self._fitted(batch)
@@ -290,6 +295,12 @@ class SQLTarget:
         )
         if done.rows != 1:
             raise PlaceLost(f"The pipeline {self._pipeline!r} was taken over by another runner.")
+
+    def _beside(self) -> str:
+        """The name of a table beside the target, for this pipeline alone."""
+        schema, point, _ = self.table.rpartition(".")
+        mark = hashlib.blake2b(f"{self._pipeline}\n{self.table}".encode(), digest_size=6).hexdigest()
+        return f"{schema}{point}consona_staging_{mark}"
 
     def _quoted(self, table: str) -> str:
         return self.db.identifier(*table.split("."))

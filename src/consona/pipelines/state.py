@@ -31,7 +31,9 @@ class State(msgspec.Struct, kw_only=True, omit_defaults=True):
     loaded: int = 0
     rejected: int = 0
     quarantine: int = 0
-    """How long the quarantine was: what is beyond it was never committed."""
+    """How long the quarantine is: what is beyond it was never committed."""
+    quarantine_began: int = 0
+    """How long it was when the run began."""
     started_at: float = 0.0
     """Seconds since the epoch."""
     finished_at: float = 0.0

@@ -49,6 +49,9 @@ class Target(Protocol):
     async def begin(self, state: State, *, by_batch: bool, declared: Any) -> None:
         """A run begins, or goes on. `declared` is the type of the rows, where they are validated."""
 
+    async def save(self, state: State) -> None:
+        """Keep the state alone."""
+
     async def write(self, batch: Batch, state: State) -> None:
         """Write the rows. By batch: with the state, both or neither.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "EventClient", "SocketClient"]
 
 
-class Client:
+class Client(ABC):
     """One connection to one client.
 
     Attributes:
@@ -107,30 +108,37 @@ class Client:
 
     # What the server calls.
 
+    @abstractmethod
     def deliver(self, message: Message) -> None:
-        raise NotImplementedError
+        """Give it a message of one of its channels."""
 
+    @abstractmethod
     def gap(self, channel: str, token: str) -> None:
-        raise NotImplementedError
+        """Tell that messages of the channel are missing before the position `token`."""
 
+    @abstractmethod
     def answer(self, fields: dict[str, Any]) -> None:
         """Send what is not a channel's message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def joined(self, channel: str, joined: Joined, **more: Any) -> None:
         """Tell how it came into a channel, and what it missed there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def beat(self) -> None:
         """Tell that the connection is alive."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reconnect(self, seconds: float) -> None:
         """Tell it to come back after so long: the server stops."""
-        raise NotImplementedError
 
+    @abstractmethod
+    def gap_frame(self, channel: str) -> ASGIMessage | bytes | None:
+        """What tells it, when it has fallen behind, that it lost messages of the channel."""
+
+    @abstractmethod
     def _end(self) -> None:
-        raise NotImplementedError
+        """Interrupt the task that serves it."""
 
     def __repr__(self) -> str:
         return f"<Client {self.id}>"

@@ -25,7 +25,6 @@ from consona.realtime.outlet import Counters, Outlet
 from consona.realtime.presence import Member, Presence
 from consona.realtime.rooms import Room, Rooms
 from consona.realtime.rounds import Rounds
-from consona.realtime.script import serve_script
 from consona.realtime.settings import RealtimeSettings
 from consona.rest.server.api_server import APIServer
 from consona.rest.server.guards import Guard
@@ -45,20 +44,7 @@ LOOKS: Final = 3
 
 
 class RealtimeServer(APIServer):
-    """The base of `WebSocketServer` and `SSEServer`.
-
-    Args:
-        path: Where it answers. Mounted at that path, it answers there too.
-        channels: The address of the engine that joins the processes of a system (`memory://` for one process), or
-            channels that others use too.
-        name: What the dashboard calls it.
-        guard: Who finds out who connects. Where there is one, everybody has to sign in, unless `public`. Mounted in
-            an `APIServer`, it has that server's guard.
-        public: Let those in who have not signed in.
-        roles: Who connects needs one of these.
-        settings: Limits and habits.
-        observer: Where its operations are noted; by default one of its own.
-    """
+    """The base of `WebSocketServer` and `SSEServer`, which say what its arguments mean."""
 
     kind = "realtime"
 
@@ -94,7 +80,6 @@ class RealtimeServer(APIServer):
         if guard is not None:
             self.secure(guard)
         self.admission.declare(self.path)
-        serve_script(self, self.path)
         self.on_start(self._begin)
         self.on_stop(self._finish)
 
