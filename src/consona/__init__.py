@@ -81,6 +81,9 @@ if TYPE_CHECKING:
     from consona.pipelines.source import RowsSource
     from consona.pipelines.sql_source import SQLSource
     from consona.pipelines.sql_target import SQLTarget
+    from consona.realtime.settings import RealtimeSettings
+    from consona.realtime.sse_server import SSEServer
+    from consona.realtime.websocket_server import WebSocketServer
     from consona.resilience import Breaker, Bulkhead, Policy, RateLimit, Retry
     from consona.rest.caching.transport import HTTPCache
     from consona.rest.client.api_client import APIClient, ClientSettings
@@ -181,6 +184,7 @@ __all__ = [
     "QueueFull",
     "RateLimit",
     "RateLimited",
+    "RealtimeSettings",
     "Received",
     "Recorder",
     "Retry",
@@ -188,6 +192,7 @@ __all__ = [
     "SQLDatabase",
     "SQLSource",
     "SQLTarget",
+    "SSEServer",
     "ServerSettings",
     "SigningKey",
     "SocialAuthManager",
@@ -201,6 +206,7 @@ __all__ = [
     "TransactionConflict",
     "TransactionOpen",
     "ValidationError",
+    "WebSocketServer",
     "WorkCancelled",
     "WorkFailed",
     "__version__",
@@ -251,6 +257,9 @@ _NAMES: Final[dict[str, str]] = {
     "consona.pipelines.sql_source": "SQLSource",
     "consona.pipelines.sql_target": "SQLTarget",
     "consona.resilience": "Breaker Bulkhead Policy RateLimit Retry",
+    "consona.realtime.settings": "RealtimeSettings",
+    "consona.realtime.sse_server": "SSEServer",
+    "consona.realtime.websocket_server": "WebSocketServer",
     "consona.rest.client.authentication": "APIKey Basic Bearer ClientCredentials",
     "consona.rest.client.api_client": "APIClient ClientSettings",
     "consona.rest.client.connection_settings": "TLS ConnectionSettings",

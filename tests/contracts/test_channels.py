@@ -7,6 +7,7 @@ from itertools import count
 import pytest
 
 import database_servers
+import engine_addresses
 from consona.errors import NotStarted, ValidationError
 from consona.realtime.channels import Channels, Kept
 from processes import LONG_S, until
@@ -20,13 +21,7 @@ ENGINES = {
 SERVERS = {"postgresql": database_servers.quiet_postgresql, "redis": database_servers.empty_redis}
 
 
-@pytest.fixture(params=[*ENGINES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)])
-def url(request, tmp_path):
-    if request.param in SERVERS:
-        with SERVERS[request.param]() as url:
-            yield url
-    else:
-        yield ENGINES[request.param](tmp_path)
+url = engine_addresses.fixture_of(ENGINES, SERVERS)
 
 
 @pytest.fixture

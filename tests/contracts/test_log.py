@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import database_servers
+import engine_addresses
 from consona.errors import AddressError, ConfigurationError, GapError, NotStarted, ValidationError
 from consona.log import log as log_module
 from consona.log.log import MAX_BODY_BYTES, Entry, Log, Retention
@@ -26,13 +27,7 @@ SERVERS = {"postgresql": database_servers.quiet_postgresql, "redis": database_se
 NOTHING_TRIMMED = Retention(max_age=None, max_records=None, max_bytes=None)
 
 
-@pytest.fixture(params=[*ENGINES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)])
-def url(request, tmp_path):
-    if request.param in SERVERS:
-        with SERVERS[request.param]() as url:
-            yield url
-    else:
-        yield ENGINES[request.param](tmp_path)
+url = engine_addresses.fixture_of(ENGINES, SERVERS)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 import database_servers
+import engine_addresses
 from consona import MessageQueue, Retry
 from consona.errors import ConfigurationError, ValidationError, WorkCancelled, WorkFailed
 from storage_tools import child, line, until
@@ -25,13 +26,7 @@ class Table(msgspec.Struct):
     rows: list[int]
 
 
-@pytest.fixture(params=[*ENGINES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)])
-def url(request, tmp_path):
-    if request.param in SERVERS:
-        with SERVERS[request.param]() as url:
-            yield url
-    else:
-        yield ENGINES[request.param](tmp_path)
+url = engine_addresses.fixture_of(ENGINES, SERVERS)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import database_servers
+import engine_addresses
 from consona.errors import AddressError, ConfigurationError, Conflict, NotStarted, ValidationError
 from consona.storage.store import MAX_VALUE_BYTES, Change, Store, open_store
 from storage_tools import Clock, until
@@ -24,13 +25,7 @@ SERVERS = {"postgresql": database_servers.empty_postgresql, "redis": database_se
 """Engines that need a server: how to have an empty database on it."""
 
 
-@pytest.fixture(params=[*ENGINES, *(pytest.param(name, marks=pytest.mark.servers) for name in SERVERS)])
-def url(request, tmp_path):
-    if request.param in SERVERS:
-        with SERVERS[request.param]() as url:
-            yield url
-    else:
-        yield ENGINES[request.param](tmp_path)
+url = engine_addresses.fixture_of(ENGINES, SERVERS)
 
 
 @pytest.fixture

@@ -247,6 +247,14 @@ class TestRows:
         _, made = await self.run(Pipeline("t").extract(orders(5)).batch(functions[kind], kind=kind), lite)
         assert [row["id"] for row in made] == [1, 2]
 
+    async def test_a_row_that_is_refused_behind_a_whole_batch_is_told_as_it_was_then(self, lite, tmp_path):
+        rows = [*orders(3), {"id": 4, "customer": None, "total": 1.0}, *orders(1, 5)]
+        pipeline = Pipeline("t").extract(rows).batch(lambda rows: rows[1:]).validate(Order)
+        report, made = await self.run(pipeline.set_aside(tmp_path / "bad.jsonl"), lite)
+        assert [row["id"] for row in made] == [2, 3, 5]
+        assert json.loads((tmp_path / "bad.jsonl").read_text())["original"]["id"] == 4
+        assert (report.read, report.loaded, report.rejected, report.left_out) == (5, 3, 1, 1)
+
     async def test_too_many_refused_rows_end_the_run(self, lite, tmp_path):
         rows = [{"id": "x", "customer": "c", "total": 1.0}] * 5 + orders(5)
         pipeline = Pipeline("t").extract(rows)

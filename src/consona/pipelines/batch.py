@@ -45,9 +45,17 @@ class Batch:
     position: Position
     """Where the source goes on after them."""
     numbers: list[int]
+    count: int
+    """How many rows of the source it was made of."""
     rejected: list[Rejected] = field(default_factory=list)
     places: list[str] | None = None
     """Where in the source each of `originals` stands, where it can tell."""
+
+    def replace(self, rows: list[Any]) -> None:
+        """Other rows in the place of all: nobody knows which of them was made of which, so each is its own original."""
+        self.rows = self.originals = rows
+        self.numbers = list(range(self.first, self.first + len(rows)))
+        self.places = None
 
     def reject(self, number: int, stage: str, reason: str, *fields: str) -> None:
         """Note that the row is refused. The stage leaves it out of `rows` and `numbers`."""

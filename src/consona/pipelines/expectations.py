@@ -69,7 +69,7 @@ class Expect:
                 self._newest[name] = max([*times, self._newest.get(name, times[0])])
         if self._dedupe is not None:
             keys = [{name: value(row, name) for name in self._unique} for row in rows]
-            seen = Batch(keys, keys, 1, None, list(range(1, len(keys) + 1)))
+            seen = Batch(keys, keys, 1, None, list(range(1, len(keys) + 1)), len(keys))
             self._dedupe.run(seen)
             self._twice += len(keys) - len(seen.rows)
 

@@ -111,7 +111,7 @@ class Run:
         async with aclosing(transformed):
             async for batch in transformed:
                 state.batches += 1
-                state.read += len(batch.originals)
+                state.read += batch.count
                 self._last = batch.position
                 if resumable and by_batch:
                     state.position = batch.position
@@ -162,7 +162,13 @@ class Run:
                 places = (each.places or [""] * len(each.rows)) + [at for at, _, _ in each.bad]
                 numbers = list(range(first, first + len(each.rows)))
                 batch = Batch(
-                    each.rows, originals, first, each.position, numbers, places=places if any(places) else None
+                    each.rows,
+                    originals,
+                    first,
+                    each.position,
+                    numbers,
+                    len(originals),
+                    places=places if any(places) else None,
                 )
                 for offset, (_, reason, _) in enumerate(each.bad, len(each.rows)):
                     batch.reject(first + offset, "extract", reason)
@@ -197,7 +203,7 @@ class Run:
                 before = len(batch.rejected)
             else:
                 break
-        self.report.left_out += max(0, len(batch.originals) - len(batch.rows) - len(batch.rejected))
+        self.report.left_out += max(0, batch.count - len(batch.rows) - len(batch.rejected))
 
     async def _set_aside(self, rejected: list[Rejected], state: State) -> None:
         if not rejected:

@@ -269,8 +269,9 @@ class WholeBatch:
     """What a function makes of all rows of a batch at once: rows, a Polars frame, or an Arrow table.
 
     Args:
-        function: Takes and gives a list of rows (`kind="rows"`), a `polars.DataFrame`, or a `pyarrow.Table`. It
-            may leave out and add rows. Where it fails, the whole batch is refused.
+        function: Takes and gives a list of rows (`kind="rows"`), a `polars.DataFrame`, or a `pyarrow.Table`. Where
+            it gives as many rows as it got, they are in the same order; where it leaves out or adds some, a row that
+            a later step refuses is told as the function gave it. Where it fails, the run ends.
         kind: `rows`, `polars` or `arrow`.
     """
 
@@ -282,9 +283,10 @@ class WholeBatch:
 
     def run(self, batch: Batch) -> None:
         made = self._convert(self._function, batch.rows)
-        if len(made) != len(batch.rows):
-            batch.numbers = [batch.numbers[0] if batch.numbers else batch.first] * len(made)
-        batch.rows = made
+        if len(made) == len(batch.rows):
+            batch.rows = made
+        else:
+            batch.replace(made)
 
 
 def _on_rows(function: Callable[[Any], Any], rows: list[Row]) -> list[Row]:

@@ -33,11 +33,13 @@ from consona.storage.store import Store
 from consona.telemetry import trace
 from consona.telemetry.observer import Observer
 
-__all__ = ["Channels", "Joined", "Kept", "Subscriber"]
+__all__ = ["ABOUT", "ALL", "Channels", "Joined", "Kept", "Subscriber"]
 
 log = logging.getLogger("consona.realtime")
 
 MAX_CHANNEL_BYTES: Final = 200
+ALL: Final = "all"
+"""The channel of those who name none."""
 ABOUT: Final = "\x01"
 """Before the name of a channel: what is announced of it. No user's channel begins so."""
 PAUSE_S: Final = 0.5

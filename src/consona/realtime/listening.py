@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from consona.errors import FieldProblem, RateLimited, ValidationError
-from consona.realtime.channels import check_name
+from consona.realtime.channels import ALL, check_name
 from consona.realtime.client import EventClient
 from consona.realtime.frames import shown
 from consona.realtime.message import Message
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ChannelStream", "declare_listening"]
 
-ALL: Final = "all"
 WAIT_S: Final = 25.0
 """How long a poll waits by default: shorter than the patience of most that stand between."""
 

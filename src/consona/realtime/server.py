@@ -32,14 +32,12 @@ from consona.rest.server.responses import Receive, Scope, Send
 from consona.rest.server.settings import ServerSettings
 from consona.telemetry.observer import Observer
 
-__all__ = ["ALL", "RealtimeServer"]
+__all__ = ["RealtimeServer"]
 
 log = logging.getLogger("consona.realtime")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ALL: Final = "all"
-"""The channel of those who name none."""
 LOOKS: Final = 3
 
 

@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from consona.errors import ConsonaError, NotFound, PermissionDenied, RateLimited, ValidationError
+from consona.realtime.channels import ALL
 from consona.realtime.client import SocketClient
 from consona.realtime.frames import Incoming, described, shown
 from consona.resilience.rate import next_turn
@@ -36,7 +37,6 @@ FAREWELL_S: Final = 5.0
 LONGEST_S: Final = 5.0
 """How long a message waits for its turn; what would have to wait longer is refused."""
 HISTORY: Final = 1000
-ALL: Final = "all"
 
 
 class SocketConnection:

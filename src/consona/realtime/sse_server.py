@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from consona.address import Address
-from consona.realtime.channels import Channels
+from consona.realtime.channels import ALL, Channels
 from consona.realtime.listening import declare_listening
-from consona.realtime.server import ALL, RealtimeServer
+from consona.realtime.server import RealtimeServer
 from consona.realtime.settings import RealtimeSettings
 from consona.rest.server.guards import Guard
 from consona.telemetry.observer import Observer

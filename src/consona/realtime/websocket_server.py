@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from consona.address import Address
 from consona.errors import ConfigurationError
-from consona.realtime.channels import Channels
+from consona.realtime.channels import ALL, Channels
 from consona.realtime.handler import Handler
 from consona.realtime.listening import declare_listening
 from consona.realtime.pattern import Pattern
-from consona.realtime.server import ALL, RealtimeServer
+from consona.realtime.server import RealtimeServer
 from consona.realtime.settings import RealtimeSettings
 from consona.realtime.socket_connection import SocketConnection
 from consona.rest.server.guards import Guard
