@@ -215,6 +215,26 @@ class TestAPIs:
         assert len(keys) == 2
         assert keys[0] == keys[1]
 
+    async def test_lists_under_each_item_of_a_list_and_a_value_that_would_lead_elsewhere(self, lite):
+        api = APIServer("shop")
+
+        @api.get("/items")
+        async def items() -> list[dict[str, str]]:
+            return [{"id": "a"}, {"id": "b?x=1"}]
+
+        @api.get("/items/{id}/parts")
+        async def parts(id: str) -> list[dict[str, str]]:
+            return [{"part": f"{id} 1"}, {"part": f"{id} 2"}]
+
+        async with served.served(api) as url, APIClient(url) as client:
+            source = APISource(client, "/items/{id}/parts", parent=APISource(client, "/items"))
+            await Pipeline("n").extract(source).load(SQLTarget(lite, "parts")).run()
+            found = await lite.fetch_column("SELECT part FROM parts ORDER BY part")
+            assert found == ["a 1", "a 2", "b?x=1 1", "b?x=1 2"]
+            wrong = APISource(client, "/items/{number}/parts", parent=APISource(client, "/items"))
+            with pytest.raises(PipelineError, match="'number', and an item of"):
+                await Pipeline("w").extract(wrong).load(SQLTarget(lite, "parts")).run()
+
     async def test_rows_are_sent_in_calls_of_a_size(self, shop, tmp_path):
         api, url = shop
         async with APIClient(url) as client:

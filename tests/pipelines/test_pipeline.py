@@ -342,6 +342,15 @@ class TestRows:
 
 
 class TestTable:
+    async def test_a_table_of_refused_rows(self, db):
+        rows = [{"id": n, "customer": "c" * 70_000, "total": "x" if n == 2 else 1.0} for n in (1, 2, 3)]
+        pipeline = Pipeline("t").extract(rows).set_aside(db).transform({"total": float}).drop("customer")
+        for _ in range(2):
+            await pipeline.load(SQLTarget(db, "orders", mode="upsert", key="id")).run()
+        kept = await db.fetch_all("SELECT number, reason, original FROM consona_rejected ORDER BY id")
+        assert [row["number"] for row in kept] == [2, 2]
+        assert json.loads(kept[0]["original"])["id"] == 2
+
     async def test_rows_that_the_table_refuses_are_set_aside(self, db, tmp_path):
         await db.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer VARCHAR(50) NOT NULL, total FLOAT)")
         rows = [*orders(3), {"id": 4, "customer": None, "total": 1.0}, *orders(1, 5)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
-from consona.errors import ConfigurationError
+from consona.errors import ConfigurationError, PipelineError
 from consona.part import Part
 from consona.pipelines.batch import Position, Row
 from consona.pipelines.source import Extracted, Room, batched
@@ -105,7 +106,7 @@ class APISource:
         async for extracted in parent.batches(position, room=room):
             rows: list[Row] = []
             for one in extracted.rows:
-                path = self._path.format_map(one)
+                path = self._path_of(one)
                 named = {f"parent_{name}": value for name, value in one.items() if f"{{{name}}}" in self._path}
                 async for item in self.api.pages(path, style=self._style, params=self._params):
                     rows.append({**item, **named})
@@ -113,3 +114,13 @@ class APISource:
                         yield Extracted(rows, None)
                         rows = []
             yield Extracted(rows, extracted.position)
+
+    def _path_of(self, parent: Row) -> str:
+        """The path of the list under one item; what it has in it leads nowhere else."""
+        try:
+            return self._path.format_map({name: quote(str(value), safe="") for name, value in parent.items()})
+        except KeyError as error:
+            raise PipelineError(
+                f"The path {self._path} names the field {error.args[0]!r}, and an item of {self.name} has none.",
+                hint=f"Its fields: {', '.join(parent)}.",
+            ) from error

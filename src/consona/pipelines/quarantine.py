@@ -108,8 +108,8 @@ class TableQuarantine:
             (
                 f"""CREATE TABLE IF NOT EXISTS {self._table} (
                     id {{numbered}}, pipeline VARCHAR(200) NOT NULL, run VARCHAR(64) NOT NULL, number BIGINT NOT NULL,
-                    stage VARCHAR(20) NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL, time DOUBLE PRECISION NOT NULL,
-                    fields TEXT NOT NULL, original TEXT NOT NULL)""",
+                    stage VARCHAR(20) NOT NULL, reason {{text}} NOT NULL, at {{text}} NOT NULL, time DOUBLE PRECISION NOT NULL,
+                    fields {{text}} NOT NULL, original {{text}} NOT NULL)""",
             ),
         )
         self._part = f"rejected rows in {table}"

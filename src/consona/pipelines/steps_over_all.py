@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Protocol, runtime_checkable
 
 import apsw
@@ -122,18 +122,15 @@ class Lookup:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         self._found, names = {}, dict.fromkeys((self._fields or {}).values())
-        for part in self._source.parts:
-            await part.start()
-        try:
+        async with AsyncExitStack() as stack:
+            for part in self._source.parts:
+                await stack.enter_async_context(part)
             async for extracted in self._source.batches(None, room=Room(5000)):
                 for row in extracted.rows:
                     key = row.get(self._key)
                     wanted = self._fields or {name: name for name in row if name != self._key}
                     self._found[key] = {ours: row.get(theirs) for theirs, ours in wanted.items()}
                     names.update(dict.fromkeys(wanted.values()))
-        finally:
-            for part in self._source.parts:
-                await part.stop()
         self._none = dict.fromkeys(names)
         try:
             yield

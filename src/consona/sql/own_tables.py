@@ -19,9 +19,9 @@ __all__ = ["prepare"]
 
 TRIES: Final = 10
 _TYPES: Final = {
-    "sqlite": {"numbered": "INTEGER PRIMARY KEY AUTOINCREMENT", "bytes": "BLOB"},
-    "postgresql": {"numbered": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "bytes": "BYTEA"},
-    "mysql": {"numbered": "BIGINT AUTO_INCREMENT PRIMARY KEY", "bytes": "LONGBLOB"},
+    "sqlite": {"numbered": "INTEGER PRIMARY KEY AUTOINCREMENT", "bytes": "BLOB", "text": "TEXT"},
+    "postgresql": {"numbered": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "bytes": "BYTEA", "text": "TEXT"},
+    "mysql": {"numbered": "BIGINT AUTO_INCREMENT PRIMARY KEY", "bytes": "LONGBLOB", "text": "LONGTEXT"},
 }
 _DONE_BEFORE: Final = {1050, 1060, 1061, 1062}
 """What MariaDB and MySQL say of a table, a column, an index or a row that is there already."""
@@ -38,7 +38,7 @@ async def prepare(db: SQLDatabase, part: str, steps: Sequence[Sequence[str]], *,
         db: Started.
         part: Whose tables: `accounts`, `outbox`, …
         steps: The statements that lead from each version to the next; the first make the tables. In them
-            `{numbered}` is a key that the database counts up, and `{bytes}` the type of bytes.
+            `{numbered}` is a key that the database counts up, `{bytes}` the type of bytes, and `{text}` that of text of any length.
         oldest_reader: The oldest version of the code that can still use the newest tables, so that releases
             run side by side while they are replaced.
 
